@@ -1,0 +1,1 @@
+"""The broker: Mosquitto where it is installed, else the embedded default."""

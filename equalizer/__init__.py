@@ -1,0 +1,1 @@
+"""The equalizer: adds up the loop and steers the equalization channels."""

@@ -1,0 +1,1 @@
+"""The control of the loop: pure functions over frozen values."""

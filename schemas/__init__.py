@@ -1,0 +1,1 @@
+"""The wire contract as code: the only thing that station and equalizer share."""

@@ -1,0 +1,127 @@
+"""The only way in and out: strict UTF-8 JSON, at most 64 KiB."""
+
+import json
+from enum import StrEnum
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import ValidationError
+
+from schemas.messages import Message
+
+MAX_PAYLOAD_BYTES = 64 * 1024
+
+M = TypeVar("M", bound=Message)
+
+
+class MalformedReason(StrEnum):
+    """What is wrong with a payload; a label of `zeroloop_malformed_messages_total`."""
+
+    OVERSIZED = "oversized"
+    NOT_JSON = "not_json"
+    NON_FINITE = "non_finite"
+    DUPLICATE_KEY = "duplicate_key"
+    MISSING_KEY = "missing_key"
+    WRONG_TYPE = "wrong_type"
+    OUT_OF_RANGE = "out_of_range"
+    UNEXPECTED_RETAIN = "unexpected_retain"
+
+
+class MalformedError(ValueError):
+    """A payload that the contract does not allow: count it, drop it, change nothing."""
+
+    def __init__(self, reason: MalformedReason, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+def encode(message: Message) -> bytes:
+    """Return a message as the contract's JSON.
+
+    Raises:
+        MalformedError: the message is longer than the contract allows.
+    """
+    payload = message.__pydantic_serializer__.to_json(message)
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise MalformedError(MalformedReason.OVERSIZED, _oversized(payload))
+    return payload
+
+
+def decode(model: type[M], payload: bytes) -> M:
+    """Return the message that a payload holds.
+
+    Raises:
+        MalformedError: the payload breaks the contract; `reason` says how, the text says where.
+    """
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise MalformedError(MalformedReason.OVERSIZED, _oversized(payload))
+    try:
+        message = model.__pydantic_validator__.validate_json(payload)
+    except ValidationError as error:
+        raise _explained(model, error) from None
+    if _keys_set(message) != payload.count(b":"):
+        # Every key brings a colon. As many colons as keys that were understood leaves no room for a second one of the
+        # same name; more of them (an unknown key, a colon in a text) need the slow look.
+        _check_keys(payload)
+    return message  # type: ignore[no-any-return]  # pydantic's validator is untyped
+
+
+def _keys_set(message: Message) -> int:
+    count = 0
+    values = message.__dict__
+    for name in message.__pydantic_fields_set__:
+        count += 1
+        value = values[name]
+        if isinstance(value, Message):
+            count += _keys_set(value)
+        elif isinstance(value, tuple):
+            count += sum(_keys_set(item) for item in value if isinstance(item, Message))
+    return count
+
+
+def _check_keys(payload: bytes) -> None:
+    try:
+        json.loads(payload, object_pairs_hook=_object, parse_constant=_non_finite)
+    except MalformedError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise MalformedError(MalformedReason.NOT_JSON, f"not JSON: {error}") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> None:
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            raise MalformedError(MalformedReason.DUPLICATE_KEY, f"the key {key[:64]!r} stands twice")
+        seen.add(key)
+
+
+def _non_finite(constant: str) -> NoReturn:
+    raise MalformedError(MalformedReason.NON_FINITE, f"{constant} is no JSON number")
+
+
+_REASONS = {
+    "json_invalid": MalformedReason.NOT_JSON,
+    "missing": MalformedReason.MISSING_KEY,
+    "finite_number": MalformedReason.NON_FINITE,
+    "greater_than": MalformedReason.OUT_OF_RANGE,
+    "greater_than_equal": MalformedReason.OUT_OF_RANGE,
+    "less_than": MalformedReason.OUT_OF_RANGE,
+    "less_than_equal": MalformedReason.OUT_OF_RANGE,
+    "too_long": MalformedReason.OUT_OF_RANGE,
+    "too_short": MalformedReason.OUT_OF_RANGE,
+    "string_too_short": MalformedReason.OUT_OF_RANGE,
+    "string_pattern_mismatch": MalformedReason.OUT_OF_RANGE,
+    "enum": MalformedReason.OUT_OF_RANGE,
+    "value_error": MalformedReason.OUT_OF_RANGE,
+}
+
+
+def _explained(model: type[Message], error: ValidationError) -> MalformedError:
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    text = f"{model.__name__}{'.' if where else ''}{where}: {first['msg']}"
+    return MalformedError(_REASONS.get(first["type"], MalformedReason.WRONG_TYPE), text)
+
+
+def _oversized(payload: bytes) -> str:
+    return f"{len(payload)} bytes; the contract allows {MAX_PAYLOAD_BYTES}"

@@ -1,0 +1,426 @@
+"""Every payload of the contract, version 1, as a frozen model.
+
+Sign: seen from the battery; positive current and power charge it and draw from the loop. Units are in the names.
+`unix_time_s` is a label (UTC seconds) that no decision subtracts.
+"""
+
+from enum import StrEnum
+from itertools import pairwise
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from schemas.topics import NAME_PATTERN
+
+MAX_COUNT = 2**63 - 1
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Message(BaseModel):
+    """A payload, or a part of one. Unknown keys are ignored, so that the contract can grow."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class Presence(StrEnum):
+    """Whether a process is there."""
+
+    ONLINE = "online"
+    OFFLINE = "offline"
+
+
+class Phase(StrEnum):
+    """What the equalizer does."""
+
+    STARTING = "starting"
+    BALANCING = "balancing"
+    SATURATED = "saturated"
+    FROZEN = "frozen"
+    PAUSED = "paused"
+    STANDBY = "standby"
+
+
+class Policy(StrEnum):
+    """How the delay against shaking is spent."""
+
+    CONFIRM = "confirm"
+    DWELL = "dwell"
+
+
+class WorkStatus(StrEnum):
+    """What a channel is at."""
+
+    IDLE = "idle"
+    WORKING = "working"
+    PAUSED = "paused"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    PROTECT = "protect"
+
+
+class StepType(StrEnum):
+    """The working step of a channel."""
+
+    REST = "rest"
+    CC_CHG = "cc_chg"
+    CC_DCHG = "cc_dchg"
+    CV_CHG = "cv_chg"
+    CCCV_CHG = "cccv_chg"
+    CP_CHG = "cp_chg"
+    CP_DCHG = "cp_dchg"
+    SIM = "sim"
+    NONE = "none"
+
+
+class AlarmCode(StrEnum):
+    """Why a channel protects itself."""
+
+    OVER_VOLTAGE = "over_voltage"
+    UNDER_VOLTAGE = "under_voltage"
+    OVER_CURRENT = "over_current"
+    OVER_TEMPERATURE = "over_temperature"
+    REVERSE_POLARITY = "reverse_polarity"
+    BATTERY_DISCONNECTED = "battery_disconnected"
+    DRIVER_LOST = "driver_lost"
+    DEVICE_FAULT = "device_fault"
+
+
+class OnLost(StrEnum):
+    """What the channels do when their station's process is gone."""
+
+    ZERO = "zero"
+    CONTINUE = "continue"
+
+
+class SetpointResult(StrEnum):
+    """What became of the last setpoint that a channel decided on."""
+
+    APPLIED = "applied"
+    CLAMPED = "clamped"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+
+
+class SetpointReason(StrEnum):
+    """Why a setpoint was rejected."""
+
+    NOT_EQUALIZING = "not_equalizing"
+    ALARM = "alarm"
+    STALE_BASIS = "stale_basis"
+    STALE_EPOCH = "stale_epoch"
+    EPOCH_CONFLICT = "epoch_conflict"
+    EPOCH_JUMP = "epoch_jump"
+
+
+class ChannelAction(StrEnum):
+    """What an operator may ask of a channel."""
+
+    EQUALIZE = "equalize"
+    STOP = "stop"
+    START = "start"
+    CLEAR_ALARM = "clear_alarm"
+
+
+class LoopAction(StrEnum):
+    """What an operator may ask of the equalizer."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    SET_TARGET = "set_target"
+
+
+class ReplyResult(StrEnum):
+    """Whether a command was taken."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+
+
+class ReplyReason(StrEnum):
+    """Why a command was rejected."""
+
+    BATTERY_NOT_CONNECTED = "battery_not_connected"
+    BUSY = "busy"
+    ALARM = "alarm"
+    NOT_WORKING = "not_working"
+    NO_PROGRAM = "no_program"
+    UNKNOWN_ACTION = "unknown_action"
+    MALFORMED = "malformed"
+    NOT_ACTIVE = "not_active"
+
+
+class Severity(StrEnum):
+    """How much an event matters."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ALARM = "alarm"
+
+
+class ControlSummary(Message):
+    """The part of the equalizer's control settings that others may rely on."""
+
+    policy: Policy
+    delay_s: NonNegative
+
+
+class SetpointSummary(Message):
+    """How long setpoints live and how often they are renewed."""
+
+    ttl_s: Positive
+    refresh_s: Positive
+
+
+class ServerAnnouncement(Message):
+    """The well-known message: there is a server for this loop."""
+
+    server: Name
+    status: Presence
+    epoch: Count
+    phase: Phase
+    version: str
+    started_unix_time_s: float
+    telemetry_period_s: Positive
+    control: ControlSummary
+    setpoint: SetpointSummary
+    metrics_url: str | None = None
+    dashboard_url: str | None = None
+
+
+class StationStatus(Message):
+    """A station is there, or gone (its last will, or a clean stop)."""
+
+    status: Presence
+    boot_id: str
+    version: str
+    driver: str
+    channels: tuple[Name, ...]
+    on_lost: OnLost = OnLost.CONTINUE
+    unix_time_s: float
+
+
+class Alarm(Message):
+    """Why a channel protects itself, for programs and for people."""
+
+    code: AlarmCode
+    text: str
+
+
+class SetpointEcho(Message):
+    """The last setpoint that a channel decided on: the acknowledgement."""
+
+    server: Name
+    epoch: Count
+    seq: Count
+    result: SetpointResult
+    reason: SetpointReason | None = None
+    expires_in_s: float | None = None
+    """Seconds until the lease ends; null where there is none."""
+
+
+class Equalization(Message):
+    """The state of a channel in equalization mode."""
+
+    charge_limit_w: NonNegative
+    """What the channel can take now, derated near the battery's limits."""
+    discharge_limit_w: NonNegative
+    """What the channel can give now, derated near the battery's limits."""
+    ramp_w_per_s: Positive
+    applied_w: float
+    last: SetpointEcho | None = None
+
+
+class ChannelTelemetry(Message):
+    """What a channel measures and does."""
+
+    boot_id: str
+    seq: Count
+    unix_time_s: float
+    work_status: WorkStatus
+    step_type: StepType
+    step_id: Count
+    cycle_count: Count
+    voltage_v: float
+    current_a: float
+    power_w: float
+    temperature_degc: float | None = None
+    soc_ratio: float | None = None
+    battery_connected: bool
+    equalization: Equalization | None = None
+    alarm: Alarm | None = None
+
+
+class PlanSegment(Message):
+    """Power from `after_s` on."""
+
+    after_s: NonNegative
+    power_w: float
+    sigma_s: NonNegative | None = None
+    """Standard deviation of the time at which this segment begins; null: exact."""
+
+
+class ChannelPlan(Message):
+    """What a channel's own program will do next, counted from sending."""
+
+    boot_id: str
+    seq: Count
+    unix_time_s: float
+    step_id: Count
+    until_s: NonNegative
+    segments: Annotated[tuple[PlanSegment, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        _check_rising([segment.after_s for segment in self.segments])
+        return self
+
+
+class Basis(Message):
+    """The telemetry that a decision saw last of a channel."""
+
+    boot_id: str
+    seq: Count
+
+
+class SetpointStep(Message):
+    """Power from `after_s` on, counted from receipt."""
+
+    after_s: NonNegative
+    power_w: float
+
+
+class Setpoint(Message):
+    """A short working condition simulation step for an equalization channel."""
+
+    server: Name
+    epoch: Count
+    seq: Count
+    basis: Basis
+    ttl_s: Positive
+    steps: Annotated[tuple[SetpointStep, ...], Field(min_length=1, max_length=64)]
+    unix_time_s: float
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        _check_rising([step.after_s for step in self.steps])
+        return self
+
+
+class ChannelCommand(Message):
+    """What an operator asks of a channel. `action` stays text, so that an unknown one gets its reply."""
+
+    id: Annotated[str, Field(min_length=1)]
+    action: str
+    by: str | None = None
+
+
+class LoopCommand(Message):
+    """What an operator asks of the equalizer. `action` stays text, so that an unknown one gets its reply."""
+
+    id: Annotated[str, Field(min_length=1)]
+    action: str
+    target_power_w: float | None = None
+    by: str | None = None
+
+
+class Reply(Message):
+    """The one answer to a command."""
+
+    id: str
+    action: str
+    result: ReplyResult
+    reason: ReplyReason | None = None
+    text: str
+    unix_time_s: float
+
+
+class EnergyAccount(Message):
+    """Energy exchanged with the grid since the account was opened, kept over restarts."""
+
+    import_wh: NonNegative
+    export_wh: NonNegative
+    unbalanced_wh: NonNegative
+    """What |total| would have been with the equalization channels at 0 W."""
+    avoided_wh: float
+    """`unbalanced_wh` less what was imported and exported."""
+
+
+class LastDecision(Message):
+    """When the equalizer last changed a setpoint, and why."""
+
+    unix_time_s: float
+    reason: str
+
+
+class LoopBalance(Message):
+    """The loop's power, once a second."""
+
+    server: Name
+    epoch: Count
+    seq: Count
+    unix_time_s: float
+    phase: Phase
+    total_power_w: float
+    load_power_w: float
+    equalization_power_w: float
+    target_power_w: float
+    charging_power_w: NonNegative
+    discharging_power_w: Annotated[float, Field(le=0.0)]
+    unknown_power_w: NonNegative
+    shortfall_w: float
+    meter_power_w: float | None = None
+    stations_online: Count
+    channels: Count
+    channels_stale: Count
+    equalization_channels: Count
+    setpoint_changes: Count
+    energy: EnergyAccount
+    last_decision: LastDecision | None = None
+
+
+class MeterReading(Message):
+    """The power at the grid's connection: positive, the hall draws."""
+
+    unix_time_s: float
+    power_w: float
+
+
+class Event(Message):
+    """Something happened that a person may want to know."""
+
+    unix_time_s: float
+    source: str
+    severity: Severity
+    code: str
+    text: str
+
+
+PAYLOADS: dict[str, type[Message]] = {
+    model.__name__: model
+    for model in (
+        ServerAnnouncement,
+        StationStatus,
+        ChannelTelemetry,
+        ChannelPlan,
+        Setpoint,
+        ChannelCommand,
+        LoopCommand,
+        Reply,
+        LoopBalance,
+        MeterReading,
+        Event,
+    )
+}
+"""The messages that stand alone on a topic, by name."""
+
+
+def _check_rising(after_s: list[float]) -> None:
+    if after_s[0] != 0.0:
+        raise ValueError("the first after_s must be 0.0")
+    if any(later <= earlier for earlier, later in pairwise(after_s)):
+        raise ValueError("after_s must rise")

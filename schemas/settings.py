@@ -1,0 +1,168 @@
+"""Configuration: TOML and environment in, one frozen model or one clear error out. No I/O."""
+
+import difflib
+import types
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+import tomli
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from schemas.messages import Name
+
+ENVIRONMENT_PREFIX = "ZEROLOOP_"
+
+
+class ConfigurationError(ValueError):
+    """A configuration that cannot be used: say so on one line of stderr and exit with 2."""
+
+
+class Section(BaseModel):
+    """A table of a configuration file. Unknown keys are errors: they are most often misspelt ones."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class BrokerSettings(Section):
+    """How to reach the broker. Secrets stand in files, never here."""
+
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    port: Port = 1883
+    protocol: Literal["5", "3.1.1"] = "5"
+    username: str | None = None
+    password_file: str | None = None
+    """A file whose first line is the password."""
+    ca_file: str | None = None
+    """The authority that signed the broker's certificate; switches TLS on."""
+    cert_file: str | None = None
+    key_file: str | None = None
+
+
+class LoopNameSettings(Section):
+    """The loop that a process belongs to."""
+
+    name: Name = "main"
+
+
+S = TypeVar("S", bound=Section)
+
+
+def parse(model: type[S], text: str, *, source: str, environment: Mapping[str, str]) -> S:
+    """Return the settings in a TOML text, overridden by environment variables.
+
+    `ZEROLOOP_CONTROL_DELAY_S=12` overrides `delay_s` of `[control]`; only keys of tables, not of lists, have such a
+    variable.
+
+    Raises:
+        ConfigurationError: one line that names the file (or the variable), the key and what is allowed.
+    """
+    try:
+        document = tomli.loads(text)
+    except tomli.TOMLDecodeError as error:
+        raise ConfigurationError(f"{source}: not TOML: {error}") from None
+    overridden = _override(model, document, environment)
+    try:
+        return model.model_validate(_tuples(document))
+    except ValidationError as error:
+        raise ConfigurationError(_explain(model, document, source, overridden, error)) from None
+
+
+def variables(model: type[Section]) -> dict[str, tuple[str, str]]:
+    """Return the environment variables of a configuration: name → (table, key)."""
+    return {
+        f"{ENVIRONMENT_PREFIX}{section}_{key}".upper(): (section, key)
+        for section, field in model.model_fields.items()
+        if (table := _table(field.annotation)) is not None
+        for key in table.model_fields
+    }
+
+
+def _override(model: type[Section], document: dict[str, Any], environment: Mapping[str, str]) -> dict[str, str]:
+    overridden: dict[str, str] = {}
+    for variable, (section, key) in variables(model).items():
+        if variable not in environment:
+            continue
+        table = document.setdefault(section, {})
+        if isinstance(table, dict):
+            table[key] = _value(environment[variable])
+            overridden[f"{section}.{key}"] = variable
+    return overridden
+
+
+def _value(text: str) -> Any:  # noqa: ANN401 - a TOML value is of any type
+    try:
+        return tomli.loads(f"value = {text}")["value"]
+    except tomli.TOMLDecodeError:
+        return text
+
+
+def _tuples(value: Any) -> Any:  # noqa: ANN401 - a TOML value is of any type
+    """Strict models take tuples where TOML gives lists."""
+    match value:
+        case dict():
+            return {key: _tuples(item) for key, item in value.items()}
+        case list():
+            return tuple(_tuples(item) for item in value)
+        case _:
+            return value
+
+
+def _table(annotation: Any) -> type[Section] | None:  # noqa: ANN401 - annotations are of any type
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    if get_origin(annotation) in (Union, types.UnionType):
+        return next((table for item in get_args(annotation) if (table := _table(item)) is not None), None)
+    if get_origin(annotation) in (tuple, Annotated):
+        return None if get_origin(annotation) is tuple else _table(get_args(annotation)[0])
+    return None
+
+
+def _explain(
+    model: type[Section], document: dict[str, Any], source: str, overridden: dict[str, str], error: ValidationError
+) -> str:
+    first = error.errors(include_url=False)[0]
+    location = [part for part in first["loc"] if not (isinstance(part, str) and "[" in part)]
+    where = ".".join(str(part) for part in location)
+    origin = overridden.get(where)
+    at = f"{source}: {where}" if origin is None else f"{origin} ({where})"
+    match first["type"]:
+        case "extra_forbidden":
+            allowed = _allowed_keys(model, document, location[:-1])
+            close = difflib.get_close_matches(str(location[-1]), allowed, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            listed = f" Allowed: {', '.join(allowed)}" if allowed else ""
+            return f"{at}: unknown key{hint}{listed}" if hint else f"{at}: unknown key.{listed}"
+        case "missing":
+            return f"{at}: is missing"
+        case "value_error":
+            message = str(first["ctx"]["error"])
+            return f"{at}: {message}" if where else f"{source}: {message}"
+        case _:
+            return f"{at}: {first['msg'][0].lower()}{first['msg'][1:]}, not {first['input']!r}"
+
+
+def _allowed_keys(model: type[Section], document: dict[str, Any], path: list[Any]) -> list[str]:
+    current: Any = model
+    for part in path:
+        if isinstance(part, int):
+            continue
+        field = current.model_fields.get(part) if isinstance(current, type) else None
+        if field is None:
+            return []
+        current = _innermost(field.annotation)
+    if isinstance(current, type) and issubclass(current, Section):
+        return sorted(field.alias or name for name, field in current.model_fields.items())
+    return []
+
+
+def _innermost(annotation: Any) -> Any:  # noqa: ANN401 - annotations are of any type
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    for item in get_args(annotation):
+        found = _innermost(item)
+        if found is not None:
+            return found
+    return None

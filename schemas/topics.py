@@ -1,0 +1,116 @@
+"""The contract's topics: built and parsed here and nowhere else."""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+ROOT = "zeroloop/v1"
+WELL_KNOWN_FILTER = f"{ROOT}/+/server"
+"""Where any client finds the servers of all loops."""
+
+NAME_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class LoopTopic(StrEnum):
+    """The last level of a topic that belongs to the whole loop."""
+
+    SERVER = "server"
+    BALANCE = "balance"
+    EVENT = "event"
+    COMMAND = "command"
+    REPLY = "reply"
+    METER = "meter"
+
+
+class ChannelTopic(StrEnum):
+    """The last level of a topic that belongs to one channel."""
+
+    TELEMETRY = "telemetry"
+    PLAN = "plan"
+    SETPOINT = "setpoint"
+    COMMAND = "command"
+    REPLY = "reply"
+
+
+@dataclass(frozen=True, slots=True)
+class LoopAddress:
+    """A topic of the loop."""
+
+    loop: str
+    leaf: LoopTopic
+
+
+@dataclass(frozen=True, slots=True)
+class StatusAddress:
+    """The status topic of a station."""
+
+    loop: str
+    station: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelAddress:
+    """A topic of a channel."""
+
+    loop: str
+    station: str
+    channel: str
+    leaf: ChannelTopic
+
+
+Address = LoopAddress | StatusAddress | ChannelAddress
+
+_LOOP_TOPICS = {leaf.value: leaf for leaf in LoopTopic}
+_CHANNEL_TOPICS = {leaf.value: leaf for leaf in ChannelTopic}
+
+
+def is_name(text: str) -> bool:
+    """Tell whether a text may name a loop, a station or a channel."""
+    return _NAME.fullmatch(text) is not None
+
+
+def loop_topic(loop: str, leaf: LoopTopic) -> str:
+    """Return the topic of a loop's message."""
+    return f"{ROOT}/{_checked(loop)}/{leaf}"
+
+
+def status_topic(loop: str, station: str) -> str:
+    """Return the topic of a station's status."""
+    return f"{ROOT}/{_checked(loop)}/station/{_checked(station)}/status"
+
+
+def channel_topic(loop: str, station: str, channel: str, leaf: ChannelTopic) -> str:
+    """Return the topic of a channel's message."""
+    return f"{ROOT}/{_checked(loop)}/station/{_checked(station)}/channel/{_checked(channel)}/{leaf}"
+
+
+def status_filter(loop: str) -> str:
+    """Return the filter that matches the status of every station."""
+    return f"{ROOT}/{_checked(loop)}/station/+/status"
+
+
+def channel_filter(loop: str, leaf: ChannelTopic, *, station: str | None = None) -> str:
+    """Return the filter that matches one kind of message of every channel, of one station or of all."""
+    return f"{ROOT}/{_checked(loop)}/station/{'+' if station is None else _checked(station)}/channel/+/{leaf}"
+
+
+def parse(topic: str) -> Address | None:
+    """Return what a topic addresses, or None where it is none of the contract's."""
+    match topic.split("/"):
+        case ["zeroloop", "v1", loop, leaf] if leaf in _LOOP_TOPICS and is_name(loop):
+            return LoopAddress(loop, _LOOP_TOPICS[leaf])
+        case ["zeroloop", "v1", loop, "station", station, "status"] if is_name(loop) and is_name(station):
+            return StatusAddress(loop, station)
+        case ["zeroloop", "v1", loop, "station", station, "channel", channel, leaf] if (
+            leaf in _CHANNEL_TOPICS and is_name(loop) and is_name(station) and is_name(channel)
+        ):
+            return ChannelAddress(loop, station, channel, _CHANNEL_TOPICS[leaf])
+        case _:
+            return None
+
+
+def _checked(name: str) -> str:
+    if not is_name(name):
+        raise ValueError(f"{name!r} is no name: 1 to 64 letters, digits, '_' or '-'")
+    return name

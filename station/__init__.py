@@ -1,0 +1,1 @@
+"""One process per cycler: publishes its channels and runs what they do."""
