@@ -1,0 +1,69 @@
+# The commands of the project; `make help` lists them. Everything is installed into .venv, nothing outside of it, but for
+# the programs that `make test` fetches from Debian where it runs as root.
+
+# The first Python of 3.11 or newer that can make virtual environments; `make PYTHON=/path/to/python` takes another.
+PYTHON ?= $(shell .ci/python)
+VENV ?= .venv
+SECONDS ?=
+
+# What is installed is named by its content: a new checkout with the same two files installs nothing again.
+pins := $(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+runtime := $(VENV)/.zeroloop-runtime-$(pins)
+dev := $(VENV)/.zeroloop-dev-$(pins)
+bin := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-pythons tools bench lint format schema constraints clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(bin)/python:
+	@test -n "$(PYTHON)" || { echo "No Python of 3.11 or newer with venv found: install python3 and python3-venv, or give PYTHON=/path/to/python" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(runtime): | $(bin)/python
+	$(bin)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@rm -f $(VENV)/.zeroloop-*
+	@touch $@
+
+$(dev): | $(bin)/python
+	$(bin)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@rm -f $(VENV)/.zeroloop-*
+	@touch $@ $(runtime)
+
+demo: $(runtime) ## a whole hall on this computer; SECONDS=120 ends it by itself
+	@$(bin)/zeroloop demo $(if $(SECONDS),--seconds $(SECONDS))
+
+tools: ## the programs that the tests drive: as root from Debian, else what is missing
+	@.ci/tools
+
+test: $(dev) tools ## every test, on this Python
+	$(bin)/python -m pytest $(ARGS)
+
+test-pythons: ## the unit tests on every other Python of 3.11 or newer that is found
+	@.ci/test-pythons
+
+bench: $(dev) tools ## the benchmarks, as a table
+	$(bin)/python -m tests.benchmarks $(ARGS)
+
+lint: $(dev) ## ruff, mypy and the layers
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+	$(bin)/mypy
+	$(bin)/lint-imports
+
+format: $(dev) ## what ruff can mend by itself
+	$(bin)/ruff check --fix-only .
+	$(bin)/ruff format .
+
+schema: $(dev) ## the JSON Schemas, made again from the models
+	$(bin)/zeroloop schema
+
+constraints: $(dev) ## constraints.txt, made again from what is installed
+	$(bin)/python .ci/constraints.py > constraints.new
+	mv constraints.new constraints.txt
+
+clean: ## everything that was made here, .venv included
+	rm -rf $(VENV) .venv-3.* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
