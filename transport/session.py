@@ -1,0 +1,443 @@
+"""One connection to a broker, kept up in an event loop.
+
+paho-mqtt speaks the protocol; asyncio watches its socket. Every connection is a client of its own with a clean start,
+so nothing old is ever sent after a loss but the QoS 1 messages that nobody acknowledged.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import socket
+import ssl
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY, Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from schemas.settings import BrokerSettings
+from transport.tap import TappedSocket
+
+_LOG = logging.getLogger(__name__)
+
+_FIRST_RETRY_S = 0.2
+_LAST_RETRY_S = 5.0
+_HOUSEKEEPING_S = 1.0
+_HELD_MESSAGES = 1000
+_READS_PER_WAKE = 4
+
+
+class TransportError(Exception):
+    """The root of what this package raises."""
+
+
+class ConnectionFailedError(TransportError):
+    """An attempt to connect failed; the text says where and why. A later one may succeed."""
+
+    def __init__(self, text: str, *, refused_protocol: bool = False) -> None:
+        super().__init__(text)
+        self.refused_protocol = refused_protocol
+        """The broker is there, and does not speak this version of MQTT."""
+
+
+@dataclass(frozen=True, slots=True)
+class Will:
+    """What the broker publishes when this client vanishes."""
+
+    topic: str
+    payload: bytes
+    qos: int = 1
+    retain: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Outgoing:
+    topic: str
+    payload: bytes
+    retain: bool
+
+
+class _TappedClient(Client):
+    """A paho client on a socket that is already connected."""
+
+    ready: TappedSocket | None = None
+
+    def _create_socket(self) -> Any:  # noqa: ANN401 - paho's own type for it is private
+        return self.ready
+
+
+class Session:
+    """A client that connects, stays connected and hands over what arrives.
+
+    Args:
+        broker: where and how.
+        client_id: unique at the broker; a second client of that id throws the first one out.
+        on_message: called with topic, payload and retain flag, in the event loop, once a message.
+        on_connected: called after every handshake: subscribe here and publish what must be known.
+        on_disconnected: called with the reason after every loss.
+        will: published by the broker when the connection is lost.
+        clock: monotonic seconds.
+        keepalive_s: a dead connection is noticed after twice that at the latest.
+    """
+
+    def __init__(
+        self,
+        broker: BrokerSettings,
+        *,
+        client_id: str,
+        on_message: Callable[[str, bytes, bool], None],
+        on_connected: Callable[[], None] = lambda: None,
+        on_disconnected: Callable[[str], None] = lambda _reason: None,
+        will: Will | None = None,
+        clock: Callable[[], float],
+        keepalive_s: int = 10,
+    ) -> None:
+        self.broker = broker
+        self.connected = False
+        self.dropped_messages = 0
+        """QoS 0 messages that a newer one of the same topic, or the lack of a connection, made pointless."""
+        self._client_id = client_id
+        self._on_message = on_message
+        self._on_connected = on_connected
+        self._on_disconnected = on_disconnected
+        self._will = will
+        self._clock = clock
+        self._keepalive_s = keepalive_s
+        self._client: _TappedClient | None = None
+        self._socket: TappedSocket | None = None
+        self._handshake: asyncio.Future[None] | None = None
+        self._lost = asyncio.Event()
+        self._progress = asyncio.Event()
+        self._writing = False
+        self._closing = False
+        self._housekeeping: asyncio.TimerHandle | None = None
+        self._starved: dict[str, _Outgoing] = {}
+        self._unacknowledged: dict[int, _Outgoing] = {}
+        self._held: deque[_Outgoing] = deque(maxlen=_HELD_MESSAGES)
+
+    async def run(self) -> None:
+        """Connect, and connect again after every loss, until closed or cancelled."""
+        retry_s = _FIRST_RETRY_S
+        failing = False
+        while not self._closing:
+            if not self.connected:
+                try:
+                    await self.connect_once(_LAST_RETRY_S)
+                except ConnectionFailedError as error:
+                    if not failing:
+                        _LOG.warning("broker unreachable %s; trying on", error)
+                        failing = True
+                    await asyncio.sleep(retry_s * random.uniform(0.8, 1.2))  # noqa: S311 - spreads reconnections
+                    retry_s = min(2 * retry_s, _LAST_RETRY_S)
+                    continue
+            if failing:
+                _LOG.info("broker back host=%s port=%d", self.broker.host, self.broker.port)
+            failing, retry_s = False, _FIRST_RETRY_S
+            await self._lost.wait()
+
+    async def connect_once(self, timeout_s: float) -> None:
+        """Make one attempt.
+
+        Raises:
+            ConnectionFailedError: no connection within the time, or the broker refused.
+        """
+        started_s = self._clock()
+        where = f"{self.broker.host}:{self.broker.port}"
+        loop = asyncio.get_running_loop()
+        self._lost.clear()
+        try:
+            async with asyncio.timeout(timeout_s):
+                raw = await loop.run_in_executor(None, _open, self.broker, timeout_s)
+                self._attach(raw)
+                if self._handshake is not None:
+                    await self._handshake
+        except TimeoutError:
+            self._drop(f"no answer within {self._clock() - started_s:.0f} s")
+            raise ConnectionFailedError(f"{where}: no MQTT answer within {timeout_s:g} s") from None
+        except (OSError, ValueError) as error:
+            self._drop(str(error))
+            raise ConnectionFailedError(f"{where}: {_plain(error)}") from None
+        except ConnectionFailedError as error:
+            self._drop(str(error))
+            raise
+        except asyncio.CancelledError:
+            self._drop("cancelled")
+            raise
+
+    def set_will(self, will: Will | None) -> None:
+        """Set what the broker publishes when a connection made from now on is lost."""
+        self._will = will
+
+    def subscribe(self, *filters: tuple[str, int]) -> None:
+        """Subscribe to filters, each with its QoS; without a connection nothing happens (`on_connected` comes)."""
+        if self._client is not None and self.connected:
+            self._client.subscribe(list(filters))
+            self._pump()
+
+    def unsubscribe(self, *filters: str) -> None:
+        """Take filters back."""
+        if self._client is not None and self.connected:
+            self._client.unsubscribe(list(filters))
+            self._pump()
+
+    def publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> None:
+        """Send a message without ever blocking.
+
+        QoS 0 without a connection is dropped; behind a starved link only the newest of each topic waits. QoS 1 without
+        a connection waits for the next one, unless it is retained: what is retained is published anew on connecting.
+        """
+        client = self._client
+        if client is None or not self.connected:
+            if qos and not retain:
+                self._held.append(_Outgoing(topic, payload, retain))
+            else:
+                self.dropped_messages += 1
+            return
+        if qos == 0 and (self._starved or client.want_write()):
+            if self._starved.pop(topic, None) is not None:
+                self.dropped_messages += 1
+            self._starved[topic] = _Outgoing(topic, payload, retain)
+            return
+        information = client.publish(topic, payload, qos, retain)
+        if qos and information.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
+            self._unacknowledged[information.mid] = _Outgoing(topic, payload, retain)
+        self._pump()
+
+    async def flush(self, timeout_s: float) -> None:
+        """Wait until everything has left, and QoS 1 is acknowledged; or until the time is up or the connection lost."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self.connected and (self._writing or self._starved or self._unacknowledged):
+                    self._progress.clear()
+                    await self._progress.wait()
+
+    async def close(self) -> None:
+        """Send what waits, take leave of the broker (no will), and end `run`."""
+        self._closing = True
+        if self._client is not None and self.connected:
+            await self.flush(_HOUSEKEEPING_S)
+            if self._client is not None:
+                self._client.disconnect()
+                self._pump()
+                await self.flush(_HOUSEKEEPING_S)
+        self._drop("closed")
+
+    # ── the connection ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _attach(self, raw: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        self._handshake = loop.create_future()
+        mqtt5 = self.broker.protocol == "5"
+        self._socket = TappedSocket(raw, mqtt5=mqtt5, on_publish=self._dispatch)
+        client = _TappedClient(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._client_id,
+            clean_session=None if mqtt5 else True,
+            protocol=MQTTProtocolVersion.MQTTv5 if mqtt5 else MQTTProtocolVersion.MQTTv311,
+        )
+        client.ready = self._socket
+        client.max_inflight_messages_set(1000)
+        if self.broker.username is not None:
+            client.username_pw_set(self.broker.username, _password(self.broker))
+        if self._will is not None:
+            client.will_set(self._will.topic, self._will.payload, self._will.qos, self._will.retain)
+        client.on_connect = self._connected
+        client.on_disconnect = self._disconnected
+        client.on_message = self._received
+        client.on_publish = self._acknowledged
+        self._client = client
+        loop.add_reader(raw.fileno(), self._readable)
+        clean_start = True if mqtt5 else MQTT_CLEAN_START_FIRST_ONLY
+        client.connect(self.broker.host, self.broker.port, keepalive=self._keepalive_s, clean_start=clean_start)
+        self._pump()
+        self._housekeeping = loop.call_later(_HOUSEKEEPING_S, self._housekeep)
+
+    def _drop(self, reason: str) -> None:
+        """Let the connection go without leave, and tell once."""
+        tapped, self._socket = self._socket, None
+        self._client = None
+        if self._housekeeping is not None:
+            self._housekeeping.cancel()
+        if tapped is not None:
+            loop = asyncio.get_running_loop()
+            if tapped.fileno() >= 0:
+                loop.remove_reader(tapped.fileno())
+                loop.remove_writer(tapped.fileno())
+            tapped.close()
+        self._writing = False
+        self._starved.clear()
+        self._held.extend(message for message in self._unacknowledged.values() if not message.retain)
+        self._unacknowledged.clear()
+        if self._handshake is not None and not self._handshake.done():
+            self._handshake.cancel()
+        self._handshake = None
+        was_connected, self.connected = self.connected, False
+        self._lost.set()
+        self._progress.set()
+        if was_connected:
+            self._on_disconnected(reason)
+
+    def _readable(self) -> None:
+        tapped, client = self._socket, self._client
+        if tapped is None or client is None:
+            return
+        for _ in range(_READS_PER_WAKE):
+            if tapped.fill():
+                self._feed(client, tapped)
+            if self._socket is not tapped or not tapped.buffered:
+                break
+        else:
+            asyncio.get_running_loop().call_soon(self._readable)
+        self._pump()
+
+    def _feed(self, client: _TappedClient, tapped: TappedSocket) -> None:
+        while True:
+            result = client.loop_read()
+            if self._socket is not tapped:
+                return
+            if result != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                self._fail("the connection was lost")
+                return
+            if not tapped.more:
+                return
+
+    def _pump(self) -> None:
+        """Write what waits, as far as the socket takes it, and ask to be woken for the rest."""
+        client, tapped = self._client, self._socket
+        if client is None or tapped is None:
+            return
+        if client.want_write() and client.loop_write() not in _TOLERABLE:
+            self._fail("the connection was lost")
+            return
+        while self._starved and not client.want_write():
+            message = self._starved.pop(next(iter(self._starved)))
+            client.publish(message.topic, message.payload, 0, message.retain)
+        waiting = client.want_write()
+        if waiting != self._writing and tapped.fileno() >= 0:
+            loop = asyncio.get_running_loop()
+            if waiting:
+                loop.add_writer(tapped.fileno(), self._pump)
+            else:
+                loop.remove_writer(tapped.fileno())
+            self._writing = waiting
+        if not waiting:
+            self._progress.set()
+
+    def _housekeep(self) -> None:
+        client = self._client
+        if client is None:
+            return
+        if client.loop_misc() != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            self._fail(f"the broker has been silent for more than {self._keepalive_s} s")
+            return
+        self._pump()
+        self._housekeeping = asyncio.get_running_loop().call_later(_HOUSEKEEPING_S, self._housekeep)
+
+    def _fail(self, reason: str) -> None:
+        if self._handshake is not None and not self._handshake.done():
+            self._handshake.set_exception(
+                ConnectionFailedError(f"{self.broker.host}:{self.broker.port}: {reason}", refused_protocol=True)
+            )
+            return
+        self._drop(reason)
+
+    # ── what paho calls ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def _connected(
+        self,
+        _client: Client,
+        _userdata: object,
+        _flags: ConnectFlags,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        handshake = self._handshake
+        if handshake is None or handshake.done():
+            return
+        if reason.is_failure:
+            text = f"{self.broker.host}:{self.broker.port}: the broker refused: {str(reason).lower()}"
+            refused = "protocol version" in str(reason).lower()
+            handshake.set_exception(ConnectionFailedError(text, refused_protocol=refused))
+            return
+        self.connected = True
+        handshake.set_result(None)
+        # Outside paho's callback, where its locks would hold back what is published.
+        asyncio.get_running_loop().call_soon(self._announce)
+
+    def _announce(self) -> None:
+        if not self.connected:
+            return
+        self._on_connected()
+        held, self._held = self._held, deque(maxlen=_HELD_MESSAGES)
+        for message in held:
+            self.publish(message.topic, message.payload, qos=1, retain=message.retain)
+
+    def _disconnected(
+        self,
+        _client: Client,
+        _userdata: object,
+        _flags: DisconnectFlags,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        if not self._closing:
+            asyncio.get_running_loop().call_soon(self._fail_client, _client, str(reason).lower())
+
+    def _fail_client(self, client: Client, reason: str) -> None:
+        if client is self._client:
+            self._fail(reason)
+
+    def _received(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
+        self._dispatch(message.topic, bytes(message.payload), message.retain)
+
+    def _acknowledged(
+        self, _client: Client, _userdata: object, mid: int, _reason: ReasonCode, _properties: Properties | None
+    ) -> None:
+        if self._unacknowledged.pop(mid, None) is not None:
+            self._progress.set()
+
+    def _dispatch(self, topic: str, payload: bytes, retained: bool) -> None:  # noqa: FBT001 - the callback's signature
+        try:
+            self._on_message(topic, payload, retained)
+        except Exception:  # noqa: BLE001 - a handler's bug must not stop the reading; it is reported with its traceback
+            _LOG.exception("a handler failed topic=%s", topic)
+
+
+_TOLERABLE = (MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_AGAIN)
+
+
+def _open(broker: BrokerSettings, timeout_s: float) -> socket.socket:
+    """Connect and agree on TLS; runs in a thread, as name look-up and handshake block."""
+    raw = socket.create_connection((broker.host, broker.port), timeout=timeout_s)
+    try:
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if broker.ca_file is not None:
+            context = ssl.create_default_context(cafile=broker.ca_file)
+            if broker.cert_file is not None:
+                context.load_cert_chain(broker.cert_file, broker.key_file)
+            raw = context.wrap_socket(raw, server_hostname=broker.host)
+        raw.setblocking(False)
+    except BaseException:
+        raw.close()
+        raise
+    return raw
+
+
+def _password(broker: BrokerSettings) -> str | None:
+    if broker.password_file is None:
+        return None
+    lines = Path(broker.password_file).read_text(encoding="utf-8").splitlines()
+    return lines[0] if lines else ""
+
+
+def _plain(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        named = f" ({error.filename})" if error.filename else ""
+        return f"{error.strerror.lower()}{named}"
+    return str(error)
