@@ -1,0 +1,149 @@
+"""A session on a real broker: what is sent arrives, a loss is noticed and mended, a will tells of the end."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from broker.run import RunningBroker, free_port, start
+from schemas.settings import BrokerSettings
+from transport.session import ConnectionFailedError, Session, Will
+
+pytestmark = pytest.mark.broker
+
+Message = tuple[str, bytes, bool]
+
+
+class Peer:
+    """A session with a record of what happened to it."""
+
+    def __init__(
+        self, settings: BrokerSettings, client_id: str, filters: tuple[str, ...] = (), will: Will | None = None
+    ) -> None:
+        self.got: list[Message] = []
+        self.connections = 0
+        self.losses: list[str] = []
+        self.filters = filters
+        self.session = Session(
+            settings,
+            client_id=client_id,
+            on_message=lambda *message: self.got.append(message),
+            on_connected=self._connected,
+            on_disconnected=self.losses.append,
+            will=will,
+            clock=time.monotonic,
+            keepalive_s=2,
+        )
+
+    def _connected(self) -> None:
+        self.connections += 1
+        if self.filters:
+            self.session.subscribe(*((name, 1) for name in self.filters))
+
+
+@asynccontextmanager
+async def running(peer: Peer) -> AsyncIterator[Peer]:
+    task = asyncio.create_task(peer.session.run(), name="session")
+    await until(lambda: peer.connections > 0)
+    await asyncio.sleep(0.1)
+    try:
+        yield peer
+    finally:
+        await peer.session.close()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 15.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+def mosquitto(tmp_path: Path):  # noqa: ANN201 - a generator fixture
+    broker = start("mosquitto", port=free_port("127.0.0.1"), data_dir=tmp_path / "broker")
+    yield broker
+    broker.stop()
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+async def test_both_protocols_carry_both_qualities_of_service(mosquitto: RunningBroker, protocol: str) -> None:
+    settings = BrokerSettings(port=mosquitto.port, protocol=protocol)
+    async with running(Peer(settings, "ear", ("a/#",))) as ear, running(Peer(settings, "mouth")) as mouth:
+        mouth.session.publish("a/zero", b"0")
+        mouth.session.publish("a/one", b"1", qos=1, retain=True)
+        await mouth.session.flush(5.0)
+        await until(lambda: len(ear.got) == 2)
+        assert sorted(ear.got) == [("a/one", b"1", False), ("a/zero", b"0", False)]
+        async with running(Peer(settings, "late", ("a/#",))) as late:
+            await until(lambda: len(late.got) == 1)
+            assert late.got == [("a/one", b"1", True)]
+
+
+async def test_a_restarted_broker_is_found_again_and_held_events_arrive(
+    mosquitto: RunningBroker, tmp_path: Path
+) -> None:
+    settings = BrokerSettings(port=mosquitto.port)
+    async with running(Peer(settings, "s", ("a/#",))) as peer:
+        mosquitto.stop()
+        await until(lambda: len(peer.losses) == 1)
+        peer.session.publish("a/telemetry", b"old")
+        peer.session.publish("a/event", b"kept", qos=1)
+        again = start("mosquitto", port=mosquitto.port, data_dir=tmp_path / "again")
+        try:
+            await until(lambda: peer.connections == 2)
+            await until(lambda: len(peer.got) == 1)
+            await asyncio.sleep(0.2)
+            assert peer.got == [("a/event", b"kept", False)]
+            assert peer.session.dropped_messages == 1
+        finally:
+            await peer.session.close()
+            again.stop()
+
+
+async def test_the_will_tells_of_a_vanished_client_and_not_of_a_clean_leave(mosquitto: RunningBroker) -> None:
+    settings = BrokerSettings(port=mosquitto.port)
+    async with running(Peer(settings, "ear", ("will/#",))) as ear:
+        async with running(Peer(settings, "polite", will=Will("will/polite", b"gone"))):
+            pass
+        abrupt = Peer(settings, "abrupt", will=Will("will/abrupt", b"gone"))
+        async with running(abrupt):
+            # Another client of the same id: the broker throws the first one out, and its will goes out.
+            second = Peer(settings, "abrupt")
+            await second.session.connect_once(5.0)
+            await until(lambda: len(ear.got) == 1)
+            await second.session.close()
+        assert ear.got == [("will/abrupt", b"gone", False)]
+
+
+async def test_a_starved_link_keeps_the_newest_of_each_topic(mosquitto: RunningBroker) -> None:
+    settings = BrokerSettings(port=mosquitto.port)
+    async with running(Peer(settings, "ear", ("big/#",))) as ear, running(Peer(settings, "mouth")) as mouth:
+        payload = b"x" * 60_000
+        # Handed over without a pause, this is more than the socket takes.
+        for number in range(2_000):
+            mouth.session.publish("big/a", b"%d " % number + payload)
+        assert mouth.session.dropped_messages > 0
+        await mouth.session.flush(20.0)
+        await until(lambda: bool(ear.got) and ear.got[-1][1].startswith(b"1999 "))
+        assert len(ear.got) + mouth.session.dropped_messages == 2_000
+
+
+async def test_nobody_at_home_is_one_clear_error() -> None:
+    port = free_port("127.0.0.1")
+    peer = Peer(BrokerSettings(port=port), "s")
+    with pytest.raises(ConnectionFailedError, match=f"127.0.0.1:{port}: connection refused"):
+        await peer.session.connect_once(2.0)
+
+
+async def test_a_silent_listener_is_given_up_in_time() -> None:
+    server = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        peer = Peer(BrokerSettings(port=port), "s")
+        with pytest.raises(ConnectionFailedError, match=r"no MQTT answer within 0\.3 s"):
+            await peer.session.connect_once(0.3)
