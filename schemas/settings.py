@@ -70,6 +70,18 @@ def parse(model: type[S], text: str, *, source: str, environment: Mapping[str, s
         raise ConfigurationError(_explain(model, document, source, overridden, error)) from None
 
 
+def validate(model: type[S], document: Mapping[str, Any], *, source: str) -> S:
+    """Return the settings in a table that is already read (a driver's own keys).
+
+    Raises:
+        ConfigurationError: one line that names the source, the key and what is allowed.
+    """
+    try:
+        return model.model_validate(_tuples(dict(document)))
+    except ValidationError as error:
+        raise ConfigurationError(_explain(model, dict(document), source, {}, error)) from None
+
+
 def variables(model: type[Section]) -> dict[str, tuple[str, str]]:
     """Return the environment variables of a configuration: name → (table, key)."""
     return {

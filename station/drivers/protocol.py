@@ -107,6 +107,12 @@ class DriverConfigurationError(DriverError):
     """The configuration cannot work: say so on one line and exit with 2."""
 
 
+class UnknownChannelError(DriverError, KeyError):
+    """A channel that was not opened: a mistake of the caller."""
+
+    __str__ = Exception.__str__  # KeyError's own would quote the sentence
+
+
 class Driver(Protocol):
     """One kind of equipment."""
 
@@ -131,6 +137,7 @@ class Driver(Protocol):
         Raises:
             TransientDriverError: no sample this time.
             DeviceFaultError: the equipment is at fault.
+            UnknownChannelError: the channel was not opened; so do the methods below.
         """
 
     def has_own_program(self, channel_id: str) -> bool:
