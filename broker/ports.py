@@ -1,0 +1,30 @@
+"""Ports of this computer."""
+
+import socket
+
+
+def is_free(host: str, port: int) -> bool:
+    """Tell whether a server could listen there now."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as candidate:
+        # As the brokers do: connections of a broker that has just ended do not count as taken.
+        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            candidate.bind((host, port))
+            candidate.listen(1)
+        except OSError:
+            return False
+    return True
+
+
+def free_port(host: str = "127.0.0.1", preferred: int = 1883) -> int:
+    """Return `preferred` where it is free, else a port that the system chooses.
+
+    Nothing holds the port until the server listens: another program may be quicker.
+    """
+    if is_free(host, preferred):
+        return preferred
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as candidate:
+        candidate.bind((host, 0))
+        return int(candidate.getsockname()[1])
