@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 - a script, no package
 """Prints the releases that are installed of everything that zeroloop needs, what others bring along included."""
 
 import importlib.metadata

@@ -2,7 +2,7 @@
 
 import json
 from enum import StrEnum
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, get_args
 
 from pydantic import ValidationError
 
@@ -66,16 +66,35 @@ def decode(model: type[M], payload: bytes) -> M:
 
 
 def _keys_set(message: Message) -> int:
-    count = 0
-    values = message.__dict__
-    for name in message.__pydantic_fields_set__:
-        count += 1
-        value = values[name]
-        if isinstance(value, Message):
-            count += _keys_set(value)
-        elif isinstance(value, tuple):
-            count += sum(_keys_set(item) for item in value if isinstance(item, Message))
+    model = type(message)
+    parts = _PARTS.get(model)
+    if parts is None:
+        parts = _PARTS[model] = _parts(model)
+    count = len(message.__pydantic_fields_set__)
+    if parts:
+        values = message.__dict__
+        for name in parts:
+            value = values[name]
+            if isinstance(value, Message):
+                count += _keys_set(value)
+            elif value is not None:
+                for item in value:
+                    count += _keys_set(item)
     return count
+
+
+_PARTS: dict[type[Message], tuple[str, ...]] = {}
+"""Model → its fields that hold messages: the only ones that decoding looks into."""
+
+
+def _parts(model: type[Message]) -> tuple[str, ...]:
+    return tuple(name for name, field in model.model_fields.items() if _holds_message(field.annotation))
+
+
+def _holds_message(annotation: Any) -> bool:  # noqa: ANN401 - annotations are of any type
+    if isinstance(annotation, type) and issubclass(annotation, Message):
+        return True
+    return any(_holds_message(argument) for argument in get_args(annotation))
 
 
 def _check_keys(payload: bytes) -> None:

@@ -6,7 +6,7 @@ Sign: seen from the battery; positive current and power charge it and draw from 
 
 from enum import StrEnum
 from itertools import pairwise
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -24,7 +24,9 @@ Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
 class Message(BaseModel):
     """A payload, or a part of one. Unknown keys are ignored, so that the contract can grow."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="ignore", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class Presence(StrEnum):

@@ -1,6 +1,5 @@
 """Configuration: TOML and environment in, one frozen model or one clear error out. No I/O."""
 
-import difflib
 import types
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -8,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import tomli
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from schemas.explain import Place, explain
 from schemas.messages import Name
 
 ENVIRONMENT_PREFIX = "ZEROLOOP_"
@@ -20,7 +20,9 @@ class ConfigurationError(ValueError):
 class Section(BaseModel):
     """A table of a configuration file. Unknown keys are errors: they are most often misspelt ones."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -64,10 +66,11 @@ def parse(model: type[S], text: str, *, source: str, environment: Mapping[str, s
     except tomli.TOMLDecodeError as error:
         raise ConfigurationError(f"{source}: not TOML: {error}") from None
     overridden = _override(model, document, environment)
+    document = _tuples(document)
     try:
-        return model.model_validate(_tuples(document))
+        return model.model_validate(document)
     except ValidationError as error:
-        raise ConfigurationError(_explain(model, document, source, overridden, error)) from None
+        raise ConfigurationError(explain(model, document, error, overridden, source)) from None
 
 
 def validate(model: type[S], document: Mapping[str, Any], *, source: str) -> S:
@@ -76,10 +79,11 @@ def validate(model: type[S], document: Mapping[str, Any], *, source: str) -> S:
     Raises:
         ConfigurationError: one line that names the source, the key and what is allowed.
     """
+    table = _tuples(dict(document))
     try:
-        return model.model_validate(_tuples(dict(document)))
+        return model.model_validate(table)
     except ValidationError as error:
-        raise ConfigurationError(_explain(model, dict(document), source, {}, error)) from None
+        raise ConfigurationError(explain(model, table, error, {}, source)) from None
 
 
 def variables(model: type[Section]) -> dict[str, tuple[str, str]]:
@@ -99,12 +103,18 @@ def _override(model: type[Section], document: dict[str, Any], environment: Mappi
             continue
         table = document.setdefault(section, {})
         if isinstance(table, dict):
-            table[key] = _value(environment[variable])
+            place = Place(model.model_json_schema(), document)
+            place.enter(section)
+            place.enter(key)
+            table[key] = _value(environment[variable], is_text=place.takes_text)
             overridden[f"{section}.{key}"] = variable
     return overridden
 
 
-def _value(text: str) -> Any:  # noqa: ANN401 - a TOML value is of any type
+def _value(text: str, *, is_text: bool) -> Any:  # noqa: ANN401 - a TOML value is of any type
+    """Return what a variable holds: text as it is (`5` may be one), anything else as TOML has it."""
+    if is_text:
+        return text
     try:
         return tomli.loads(f"value = {text}")["value"]
     except tomli.TOMLDecodeError:
@@ -129,52 +139,4 @@ def _table(annotation: Any) -> type[Section] | None:  # noqa: ANN401 - annotatio
         return next((table for item in get_args(annotation) if (table := _table(item)) is not None), None)
     if get_origin(annotation) in (tuple, Annotated):
         return None if get_origin(annotation) is tuple else _table(get_args(annotation)[0])
-    return None
-
-
-def _explain(
-    model: type[Section], document: dict[str, Any], source: str, overridden: dict[str, str], error: ValidationError
-) -> str:
-    first = error.errors(include_url=False)[0]
-    location = [part for part in first["loc"] if not (isinstance(part, str) and "[" in part)]
-    where = ".".join(str(part) for part in location)
-    origin = overridden.get(where)
-    at = f"{source}: {where}" if origin is None else f"{origin} ({where})"
-    match first["type"]:
-        case "extra_forbidden":
-            allowed = _allowed_keys(model, document, location[:-1])
-            close = difflib.get_close_matches(str(location[-1]), allowed, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            listed = f" Allowed: {', '.join(allowed)}" if allowed else ""
-            return f"{at}: unknown key{hint}{listed}" if hint else f"{at}: unknown key.{listed}"
-        case "missing":
-            return f"{at}: is missing"
-        case "value_error":
-            message = str(first["ctx"]["error"])
-            return f"{at}: {message}" if where else f"{source}: {message}"
-        case _:
-            return f"{at}: {first['msg'][0].lower()}{first['msg'][1:]}, not {first['input']!r}"
-
-
-def _allowed_keys(model: type[Section], document: dict[str, Any], path: list[Any]) -> list[str]:
-    current: Any = model
-    for part in path:
-        if isinstance(part, int):
-            continue
-        field = current.model_fields.get(part) if isinstance(current, type) else None
-        if field is None:
-            return []
-        current = _innermost(field.annotation)
-    if isinstance(current, type) and issubclass(current, Section):
-        return sorted(field.alias or name for name, field in current.model_fields.items())
-    return []
-
-
-def _innermost(annotation: Any) -> Any:  # noqa: ANN401 - annotations are of any type
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        return annotation
-    for item in get_args(annotation):
-        found = _innermost(item)
-        if found is not None:
-            return found
     return None
