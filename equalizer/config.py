@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from schemas.messages import Name, Policy
 from schemas.settings import BrokerSettings, Section
@@ -69,12 +69,24 @@ class MeterSection(Section):
     topic: str | None = None
     """Any topic; null: the contract's own `meter`."""
     power_key: str = "power_w"
-    """A path of keys into its JSON, with dots: `ENERGY.Power`."""
+    """A path of keys into its JSON, with dots: `ENERGY.Power`; empty: the payload is the number."""
     factor: float = 1.0
-    """Multiplies the reading: −1 where the meter counts feeding as positive, 1000 where it says kW."""
+    """Multiplies the reading: -1 where the meter counts feeding as positive, 1000 where it says kW."""
     gain: Annotated[float, Field(ge=0.0, le=0.1)] = 0.05
     """How much of the meter's residual is corrected per control cycle of 1 s; 0: shown, not used."""
     stale_s: Positive = 10.0
+
+    @field_validator("topic")
+    @classmethod
+    def _one_topic(cls, topic: str | None) -> str | None:
+        if topic is not None and (topic == "" or "+" in topic or "#" in topic):
+            raise ValueError("a topic without wildcards (+, #) is allowed, or none")
+        return topic
+
+    @property
+    def power_path(self) -> tuple[str, ...]:
+        """`power_key`, part by part; empty where the payload is the number itself."""
+        return tuple(self.power_key.split(".")) if self.power_key else ()
 
 
 class MetricsSection(Section):
@@ -109,3 +121,21 @@ class EqualizerSettings(Section):
     metrics: MetricsSection = MetricsSection()
     discovery: DiscoverySection = DiscoverySection()
     state: StateSection = StateSection()
+
+
+RECOMMENDED_DELAY_S = (10.0, 20.0)
+
+
+def warnings(settings: EqualizerSettings) -> tuple[str, ...]:
+    """Return what is accepted but deserves a word, one line each."""
+    delay_s = settings.control.delay_s
+    least_s, most_s = RECOMMENDED_DELAY_S
+    texts = []
+    if not least_s <= delay_s <= most_s:
+        texts.append(f"control.delay_s is {delay_s:g}; recommended is {least_s:g} to {most_s:g}")
+    if settings.setpoint.refresh_s > settings.setpoint.ttl_s / 2:
+        texts.append(
+            f"setpoint.refresh_s is {settings.setpoint.refresh_s:g}: one lost message lets a lease of "
+            f"{settings.setpoint.ttl_s:g} s run out"
+        )
+    return tuple(texts)

@@ -1,0 +1,95 @@
+"""A very small HTTP server for what machines ask: /metrics, /ready, /live."""
+
+import asyncio
+import contextlib
+import errno
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from schemas.settings import ConfigurationError
+
+_REQUEST_BYTES = 16 * 1024
+_REQUEST_S = 5.0
+
+TEXT = "text/plain; charset=utf-8"
+METRICS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a path answers."""
+
+    body: bytes
+    status: HTTPStatus = HTTPStatus.OK
+    content_type: str = TEXT
+
+
+Pages = dict[str, Callable[[], Answer]]
+
+
+def metrics_page(exposition: Callable[[], bytes]) -> Callable[[], Answer]:
+    """Return the page that Prometheus scrapes."""
+    return lambda: Answer(exposition(), content_type=METRICS_TEXT)
+
+
+def ready_page(hindrance: Callable[[], str | None]) -> Callable[[], Answer]:
+    """Return a page that answers 200, or 503 with what hinders."""
+
+    def page() -> Answer:
+        why = hindrance()
+        return Answer(b"ready\n") if why is None else Answer(f"{why}\n".encode(), HTTPStatus.SERVICE_UNAVAILABLE)
+
+    return page
+
+
+def live_page() -> Answer:
+    """Answer as long as the event loop turns."""
+    return Answer(b"live\n")
+
+
+async def serve(host: str, port: int, pages: Pages) -> asyncio.Server:
+    """Listen, and answer each request in the event loop.
+
+    Raises:
+        ConfigurationError: the address cannot be listened on; one line that names the keys to change.
+    """
+    try:
+        return await asyncio.start_server(_answering(pages), host, port, limit=_REQUEST_BYTES)
+    except OSError as error:
+        taken = error.errno == errno.EADDRINUSE
+        why = "another program listens there" if taken else error.strerror or str(error)
+        text = f"metrics.port: cannot listen on {host}:{port}: {why}; choose another port, or 0 for none"
+        raise ConfigurationError(text) from None
+
+
+def _answering(pages: Pages) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            async with asyncio.timeout(_REQUEST_S):
+                request = await reader.readuntil(b"\r\n\r\n")
+                writer.write(_response(request, pages))
+                await writer.drain()
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+    return answer
+
+
+def _response(request: bytes, pages: Pages) -> bytes:
+    match request.partition(b"\r\n")[0].decode("latin-1").split():
+        case [("GET" | "HEAD") as method, target, _]:
+            page = pages.get(target.partition("?")[0])
+            answer = Answer(b"not found\n", HTTPStatus.NOT_FOUND) if page is None else page()
+        case [_, _, _]:
+            method, answer = "GET", Answer(b"only GET\n", HTTPStatus.METHOD_NOT_ALLOWED)
+        case _:
+            method, answer = "GET", Answer(b"no HTTP\n", HTTPStatus.BAD_REQUEST)
+    head = (
+        f"HTTP/1.1 {answer.status.value} {answer.status.phrase}\r\n"
+        f"Content-Type: {answer.content_type}\r\n"
+        f"Content-Length: {len(answer.body)}\r\n"
+        "Connection: close\r\n\r\n"
+    )
+    return head.encode() + (b"" if method == "HEAD" else answer.body)

@@ -1,0 +1,145 @@
+"""What must survive the equalizer's process: the highest epoch, and the energy account.
+
+Each is a small JSON file, written whole or not at all. A damaged file is kept aside under another name, for whoever
+wants to look, and taken for an absent one.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+
+_MAX_EPOCH = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class SavedAccount:
+    """The energy account as it is kept.
+
+    Energy in Wh since the account was opened: drawn from the grid, fed back, and what |total| would have been with the
+    equalization channels at 0 W.
+    """
+
+    import_wh: float = 0.0
+    export_wh: float = 0.0
+    unbalanced_wh: float = 0.0
+    setpoint_changes: int = 0
+
+
+class Ledger:
+    """The state files of one loop.
+
+    Args:
+        folder: made when it is first written to.
+        loop: part of the files' names, so that the equalizers of several loops may share a folder.
+    """
+
+    def __init__(self, folder: Path, loop: str) -> None:
+        self.damaged: list[str] = []
+        """Files that could not be read, each with where it is kept now; one line each, for the log."""
+        self._epoch_path = folder / f"epoch-{loop}.json"
+        self._energy_path = folder / f"energy-{loop}.json"
+
+    def epoch(self) -> int:
+        """Return the highest epoch that was stored; 0 where there is none."""
+        value = self._read(self._epoch_path).get("epoch", 0)
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_EPOCH:
+            return value
+        self._set_aside(self._epoch_path, "no epoch in it")
+        return 0
+
+    def store_epoch(self, epoch: int) -> None:
+        """Store an epoch; when this returns, a power cut will not lose it.
+
+        Raises:
+            OSError: the folder cannot be written to.
+        """
+        write_atomically(self._epoch_path, _json({"epoch": epoch}))
+
+    def account(self) -> SavedAccount:
+        """Return the energy account that was stored; a new one where there is none."""
+        values = self._read(self._energy_path)
+        try:
+            return SavedAccount(
+                import_wh=_energy(values, "import_wh"),
+                export_wh=_energy(values, "export_wh"),
+                unbalanced_wh=_energy(values, "unbalanced_wh"),
+                setpoint_changes=int(_energy(values, "setpoint_changes")),
+            )
+        except ValueError as error:
+            self._set_aside(self._energy_path, str(error))
+            return SavedAccount()
+
+    def store_account(self, account: SavedAccount) -> None:
+        """Store the energy account.
+
+        Raises:
+            OSError: the folder cannot be written to.
+        """
+        values = {
+            "import_wh": account.import_wh,
+            "export_wh": account.export_wh,
+            "unbalanced_wh": account.unbalanced_wh,
+            "setpoint_changes": account.setpoint_changes,
+        }
+        write_atomically(self._energy_path, _json(values))
+
+    def _read(self, path: Path) -> Mapping[str, object]:
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return {}
+        try:
+            values = json.loads(content)
+        except (ValueError, RecursionError):
+            self._set_aside(path, "not JSON")
+            return {}
+        if isinstance(values, dict):
+            return values
+        self._set_aside(path, "no JSON object")
+        return {}
+
+    def _set_aside(self, path: Path, why: str) -> None:
+        number = 1
+        while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+            number += 1
+        path.rename(aside)
+        self.damaged.append(f"{path.name} is damaged ({why}) and kept as {aside.name}")
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file: after a crash the old content or the new one is there, never a part.
+
+    Raises:
+        OSError: the folder cannot be made or written to; the old file is untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # makes the renaming itself durable
+    finally:
+        os.close(folder)
+
+
+def _energy(values: Mapping[str, object], key: str) -> float:
+    value = values.get(key, 0.0)
+    if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) and value >= 0.0:
+        return value
+    raise ValueError(f"{key} is no energy")
+
+
+def _json(values: Mapping[str, object]) -> bytes:
+    return json.dumps(values, indent=2).encode() + b"\n"
