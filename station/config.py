@@ -1,5 +1,6 @@
 """station.toml: what a station is told, and nothing that it can find out."""
 
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -75,6 +76,12 @@ class RestStep(Section):
     step: Literal["rest"]
     until: Until
 
+    @model_validator(mode="after")
+    def _timed(self) -> Self:
+        if self.until.model_fields_set != {"time_s"}:
+            raise ValueError("a rest ends by time_s, and by nothing else: no current flows that could end it")
+        return self
+
 
 class CurrentStep(Section):
     """Constant current; the direction is the step's, the number is positive."""
@@ -125,7 +132,8 @@ class SimStep(Section):
     profile: Annotated[tuple[ProfilePoint, ...], Field(min_length=1)]
     duration_s: Positive
     """The length of one run of the profile; the last point holds to it."""
-    runs: Annotated[int, Field(ge=1)] = 1
+    runs: Annotated[int, Field(ge=0)] = 1
+    """How often the profile runs; 0: for ever."""
     until: Until | None = None
 
     @model_validator(mode="after")
@@ -135,7 +143,7 @@ class SimStep(Section):
         if not (all(powers) and not any(currents)) and not (all(currents) and not any(powers)):
             raise ValueError("every point of a profile has power_w, or every point has current_a")
         times = [point.after_s for point in self.profile]
-        if times[0] != 0.0 or any(b <= a for a, b in zip(times, times[1:], strict=False)):
+        if times[0] != 0.0 or any(b <= a for a, b in pairwise(times)):
             raise ValueError("after_s of a profile rises from 0.0")
         if self.duration_s <= times[-1]:
             raise ValueError("duration_s lies after the profile's last point")
@@ -147,7 +155,8 @@ class LoopStep(Section):
 
     step: Literal["loop"]
     first: Annotated[int, Field(ge=1)]
-    times: Annotated[int, Field(ge=1)]
+    times: Annotated[int, Field(ge=0)]
+    """0: for ever."""
 
 
 Step = Annotated[
@@ -180,8 +189,12 @@ class ChannelSection(Section):
     @classmethod
     def _loops_point_back(cls, program: tuple[Step, ...]) -> tuple[Step, ...]:
         for number, step in enumerate(program, start=1):
-            if isinstance(step, LoopStep) and step.first >= number:
+            if not isinstance(step, LoopStep):
+                continue
+            if step.first >= number:
                 raise ValueError(f"step {number}: a loop's `first` names an earlier step (1 to {number - 1})")
+            if program[step.first - 1].step == "loop":
+                raise ValueError(f"step {number}: a loop's `first` names a step that works, not another loop")
         return program
 
 
