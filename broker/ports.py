@@ -18,11 +18,11 @@ def is_free(host: str, port: int) -> bool:
 
 
 def free_port(host: str = "127.0.0.1", preferred: int = 1883) -> int:
-    """Return `preferred` where it is free, else a port that the system chooses.
+    """Return `preferred` where it is free, else (and with 0) a port that the system chooses.
 
     Nothing holds the port until the server listens: another program may be quicker.
     """
-    if is_free(host, preferred):
+    if preferred != 0 and is_free(host, preferred):
         return preferred
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as candidate:
