@@ -1,0 +1,1 @@
+"""One decision: `step(state, image, settings, now_s) -> (state, Decision)`."""
