@@ -151,13 +151,14 @@ class Session:
         where = f"{self.broker.host}:{self.broker.port}"
         loop = asyncio.get_running_loop()
         self._lost.clear()
+        opening = loop.run_in_executor(None, _open, self.broker, timeout_s)
         try:
             async with asyncio.timeout(timeout_s):
-                raw = await loop.run_in_executor(None, _open, self.broker, timeout_s)
-                self._attach(raw)
+                self._attach(await asyncio.shield(opening))
                 if self._handshake is not None:
                     await self._handshake
         except TimeoutError:
+            opening.add_done_callback(self._discard)
             self._drop(f"no answer within {self._clock() - started_s:.0f} s")
             raise ConnectionFailedError(f"{where}: no MQTT answer within {timeout_s:g} s") from None
         except (OSError, ValueError) as error:
@@ -167,6 +168,7 @@ class Session:
             self._drop(str(error))
             raise
         except asyncio.CancelledError:
+            opening.add_done_callback(self._discard)
             self._drop("cancelled")
             raise
 
@@ -234,7 +236,7 @@ class Session:
         loop = asyncio.get_running_loop()
         self._handshake = loop.create_future()
         mqtt5 = self.broker.protocol == "5"
-        self._socket = TappedSocket(raw, mqtt5=mqtt5, on_publish=self._dispatch)
+        self._socket = TappedSocket(raw, mqtt5=mqtt5, on_publish=self._dispatch, on_close=self._unwatch)
         client = _TappedClient(
             CallbackAPIVersion.VERSION2,
             client_id=self._client_id,
@@ -258,6 +260,17 @@ class Session:
         self._pump()
         self._housekeeping = loop.call_later(_HOUSEKEEPING_S, self._housekeep)
 
+    def _discard(self, opening: asyncio.Future[socket.socket]) -> None:
+        """Close a socket that was opened too late to be wanted."""
+        if not opening.cancelled() and opening.exception() is None and self._socket is None:
+            opening.result().close()
+
+    @staticmethod
+    def _unwatch(descriptor: int) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(descriptor)
+        loop.remove_writer(descriptor)
+
     def _drop(self, reason: str) -> None:
         """Let the connection go without leave, and tell once."""
         tapped, self._socket = self._socket, None
@@ -265,10 +278,6 @@ class Session:
         if self._housekeeping is not None:
             self._housekeeping.cancel()
         if tapped is not None:
-            loop = asyncio.get_running_loop()
-            if tapped.fileno() >= 0:
-                loop.remove_reader(tapped.fileno())
-                loop.remove_writer(tapped.fileno())
             tapped.close()
         self._writing = False
         self._starved.clear()

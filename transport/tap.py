@@ -26,12 +26,22 @@ class TappedSocket:
         raw: the socket, TLS already agreed on.
         mqtt5: whether packets carry properties.
         on_publish: called with topic, payload and retain flag of each QoS 0 PUBLISH. It must not raise.
+        on_close: called with the descriptor just before it closes, whoever closes it: the moment to stop watching it,
+            for the number may be another socket's right after.
     """
 
-    def __init__(self, raw: socket.socket, *, mqtt5: bool, on_publish: OnPublish) -> None:
+    def __init__(
+        self,
+        raw: socket.socket,
+        *,
+        mqtt5: bool,
+        on_publish: OnPublish,
+        on_close: Callable[[int], object] = lambda _descriptor: None,
+    ) -> None:
         self._raw = raw
         self._mqtt5 = mqtt5
         self._on_publish = on_publish
+        self._on_close = on_close
         self._partial = b""
         self._passed = bytearray()
         self._ended = False
@@ -75,8 +85,10 @@ class TappedSocket:
         return self._raw.send(buffer)
 
     def close(self) -> None:
-        """Close the socket."""
-        self._raw.close()
+        """Close the socket, once."""
+        if self._raw.fileno() >= 0:
+            self._on_close(self._raw.fileno())
+            self._raw.close()
 
     def fileno(self) -> int:
         """Return the descriptor to wait on."""

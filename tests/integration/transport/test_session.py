@@ -1,6 +1,7 @@
 """A session on a real broker: what is sent arrives, a loss is noticed and mended, a will tells of the end."""
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -8,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from broker.run import RunningBroker, free_port, start
+from broker.ports import free_port
+from broker.run import RunningBroker, start
 from schemas.settings import BrokerSettings
 from transport.session import ConnectionFailedError, Session, Will
 
@@ -65,7 +67,7 @@ async def until(condition: Callable[[], bool], timeout_s: float = 15.0) -> None:
 
 @pytest.fixture
 def mosquitto(tmp_path: Path):  # noqa: ANN201 - a generator fixture
-    broker = start("mosquitto", port=free_port("127.0.0.1"), data_dir=tmp_path / "broker")
+    broker = start("mosquitto", port=free_port("127.0.0.1", 0), data_dir=tmp_path / "broker")
     yield broker
     broker.stop()
 
@@ -134,16 +136,15 @@ async def test_a_starved_link_keeps_the_newest_of_each_topic(mosquitto: RunningB
 
 
 async def test_nobody_at_home_is_one_clear_error() -> None:
-    port = free_port("127.0.0.1")
+    port = free_port("127.0.0.1", 0)
     peer = Peer(BrokerSettings(port=port), "s")
     with pytest.raises(ConnectionFailedError, match=f"127.0.0.1:{port}: connection refused"):
         await peer.session.connect_once(2.0)
 
 
 async def test_a_silent_listener_is_given_up_in_time() -> None:
-    server = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
         peer = Peer(BrokerSettings(port=port), "s")
         with pytest.raises(ConnectionFailedError, match=r"no MQTT answer within 0\.3 s"):
             await peer.session.connect_once(0.3)
