@@ -1,6 +1,7 @@
 """A hall of real processes on a real broker, watched through MQTT alone: what an integrator would see."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -339,3 +340,65 @@ def make() -> Any:  # noqa: ANN401 - a namespace of the builders above, as test 
         battery = BATTERY
 
     return Make
+
+
+class Foreign:
+    """Somebody else's station, written from the contract alone: publishes one load channel without any plan."""
+
+    def __init__(self, hall: Hall, name: str = "foreign") -> None:
+        self.hall = hall
+        self.name = name
+        self.power_w = 0.0
+        self.seq = 0
+        self.task = asyncio.create_task(self._publish(), name=name)
+
+    async def _publish(self) -> None:
+        self.say_status("online")
+        while True:
+            self.say_power()
+            await asyncio.sleep(self.hall.period_s)
+
+    def set_power(self, power_w: float) -> float:
+        """Change the load's power at once; return when."""
+        self.power_w = power_w
+        self.say_power()
+        return time.monotonic()
+
+    def say_status(self, status: str) -> None:
+        payload = {
+            "status": status,
+            "boot_id": "b1",
+            "version": "x",
+            "driver": "x",
+            "channels": ["1"],
+            "on_lost": "zero",
+            "unix_time_s": 0.0,
+        }
+        topic = topics.status_topic("main", self.name)
+        self.hall.session.publish(topic, json.dumps(payload).encode(), qos=1, retain=True)
+
+    def say_power(self) -> None:
+        self.seq += 1
+        payload = {
+            "boot_id": "b1",
+            "seq": self.seq,
+            "unix_time_s": 0.0,
+            "work_status": "working",
+            "step_type": "cp_chg",
+            "step_id": 1,
+            "cycle_count": 1,
+            "voltage_v": 400.0,
+            "current_a": self.power_w / 400.0,
+            "power_w": self.power_w,
+            "battery_connected": True,
+        }
+        topic = topics.channel_topic("main", self.name, "1", ChannelTopic.TELEMETRY)
+        self.hall.session.publish(topic, json.dumps(payload).encode(), retain=True)
+
+
+@pytest.fixture
+async def foreign(hall: Hall) -> AsyncIterator[Foreign]:
+    station = Foreign(hall)
+    yield station
+    station.task.cancel()
+    await asyncio.gather(station.task, return_exceptions=True)
