@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from schemas.messages import Setpoint, SetpointReason, SetpointResult
+from station.channel.outcome import Duplicate, Refused
 
 LONGEST_LEASE_S = 60.0
 OLDEST_BASIS_S = 15.0
@@ -49,24 +50,38 @@ class Echo:
     reason: SetpointReason | None = None
 
 
+def decide(
+    setpoint: Setpoint, *, alarm: bool, equalizing: bool, boot_id: str, sent: Sent, fence: Fence, now_s: float
+) -> Lease | Refused | Duplicate:
+    """Return what becomes of a parsed setpoint: points 2 to 6 of the contract, in its order."""
+    if alarm:
+        return Refused(SetpointReason.ALARM)
+    if not equalizing:
+        return Refused(SetpointReason.NOT_EQUALIZING)
+    sent_s = basis_sent_s(setpoint, boot_id, sent, now_s)
+    if sent_s is None:
+        return Refused(SetpointReason.STALE_BASIS)
+    reason = fenced_off(fence, setpoint)
+    if reason is not None:
+        return Refused(reason)
+    if setpoint.epoch == fence.epoch and fence.seq is not None and setpoint.seq <= fence.seq:
+        return Duplicate()
+    return grant(setpoint, sent_s, now_s)
+
+
 def note_sent(sent: Sent, seq: int, now_s: float) -> Sent:
     """Return the recent telemetry with one more message."""
     oldest_s = now_s - OLDEST_BASIS_S
-    kept = next((i for i, (_, sent_s) in enumerate(sent) if sent_s >= oldest_s), len(sent))
-    return (*sent[max(kept, len(sent) - SENT_KEPT + 1) :], (seq, now_s))
+    old = next((i for i, (_, sent_s) in enumerate(sent) if sent_s >= oldest_s), len(sent))
+    return (*sent[max(old, len(sent) - SENT_KEPT + 1) :], (seq, now_s))
 
 
 def basis_sent_s(setpoint: Setpoint, boot_id: str, sent: Sent, now_s: float) -> float | None:
     """Return when the telemetry that a setpoint rests on was sent; null where it is not ours, or too old."""
     if setpoint.basis.boot_id != boot_id:
         return None
-    seq = setpoint.basis.seq
-    for sent_seq, sent_s in reversed(sent):
-        if sent_seq == seq:
-            return sent_s if now_s - sent_s <= OLDEST_BASIS_S else None
-        if sent_seq < seq:
-            return None
-    return None
+    sent_s = next((at_s for seq, at_s in reversed(sent) if seq == setpoint.basis.seq), None)
+    return sent_s if sent_s is not None and now_s - sent_s <= OLDEST_BASIS_S else None
 
 
 def fenced_off(fence: Fence, setpoint: Setpoint) -> SetpointReason | None:
@@ -79,11 +94,6 @@ def fenced_off(fence: Fence, setpoint: Setpoint) -> SetpointReason | None:
     if setpoint.epoch == fence.epoch:
         return None if setpoint.server == fence.server else SetpointReason.EPOCH_CONFLICT
     return SetpointReason.EPOCH_JUMP if setpoint.epoch - fence.epoch > LARGEST_EPOCH_STEP else None
-
-
-def is_duplicate(fence: Fence, setpoint: Setpoint) -> bool:
-    """Tell whether a setpoint of the fence's own epoch is none newer than the last."""
-    return setpoint.epoch == fence.epoch and fence.seq is not None and setpoint.seq <= fence.seq
 
 
 def grant(setpoint: Setpoint, sent_s: float, now_s: float) -> Lease:

@@ -80,7 +80,7 @@ def following(program: Program, place: Place) -> Place | None:
 
 
 def advance(program: Program, run: Run, sample: Sample, elapsed_s: float, now_s: float) -> Run | None:
-    """Return where the program stands after one more sample, `elapsed_s` after the one before; null once it has ended."""
+    """Return where the program stands after a sample, `elapsed_s` after the one before; null once it has ended."""
     work = work_at(program, run.place)
     hours = elapsed_s / SECONDS_PER_HOUR
     age_s = now_s - run.began_s

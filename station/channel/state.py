@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from schemas.messages import Alarm, Reply
+from schemas.messages import Alarm, Reply, SetpointReason
 from station.channel.lease import UNLED, Echo, Fence, Lease
 from station.channel.outcome import Remembered
 from station.channel.program import Run
@@ -73,8 +73,8 @@ class ChannelState:
     """A change of work status, step or alarm waits for its telemetry."""
     replies: tuple[Reply, ...] = ()
     """To recent commands, oldest first: the same id gets the same reply."""
-    complained_s: float | None = None
-    """When the last Event about a refused setpoint went out."""
+    complained: tuple[SetpointReason, float] | None = None
+    """What the last Event about a refused setpoint said, and when."""
 
     @property
     def equalizing(self) -> bool:

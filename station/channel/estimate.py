@@ -1,0 +1,217 @@
+"""When a step will end: exactly, expectedly, or no sooner than."""
+
+from dataclasses import dataclass
+from math import inf, log
+
+from station.channel.program import SECONDS_PER_HOUR, Run, direction
+from station.channel.steps import StepDemand, Work
+from station.channel.trend import FRESH, Trend
+from station.drivers.protocol import ConstantCurrent, ConstantPower, Off, Sample
+
+INNER_RESISTANCE_RATIO = 0.03
+"""The part of its voltage that a battery may jump by at once when its current changes."""
+FASTEST_VOLTAGE_RATIO_PER_S = 0.0025
+"""The fastest that a battery's voltage moves then: all of its range in two minutes, or 5C into the knee."""
+FASTEST_DECAY_S = 10.0
+"""The shortest time constant with which the current of a constant voltage falls."""
+ACCELERATION = 3.0
+"""The slope of a voltage steepens towards its end: it may come in this part of the time that the slope promises."""
+SLOPE_SIGMA_RATIO = 0.35
+"""Spread of an end that is foretold from a slope, relative to the time that is left."""
+FLOW_SIGMA_RATIO = 0.01
+"""Spread of an end by charge at constant current, or by energy at constant power."""
+DRIFT_SIGMA_RATIO = 0.03
+"""Spread of an end by charge at constant power, or by energy at constant current: the voltage drifts."""
+SMALLEST_SIGMA_S = 0.3
+FORETOLD_S = 90.0
+"""A slope is not drawn out further than this."""
+CONTROLLED_S = 2.0
+"""After this time a current below what was asked for means that the equipment holds it back."""
+AT_LIMIT_RATIO = 0.999
+"""Of the voltage limit: from here on the voltage is held."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exact:
+    """The step ends after this time."""
+
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """The step ends about then."""
+
+    after_s: float
+    sigma_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class NotBefore:
+    """The step lasts at least so long; more is not known."""
+
+    after_s: float
+
+
+End = Exact | Expected | NotBefore
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """What is known of a step at the moment of asking: the present one, or one to come (then its age is 0)."""
+
+    work: Work
+    asked: StepDemand
+    age_s: float
+    charge_ah: float
+    energy_wh: float
+    trend: Trend
+    voltage_v: float
+    current_a: float
+    """Expected magnitude."""
+    power_w: float
+    """Expected magnitude."""
+    held_back: bool
+    """The current is below what was asked for, and need not stay as it is."""
+
+
+def present(work: Work, asked: StepDemand, run: Run, sample: Sample, age_s: float) -> Prospect:
+    """Return the prospect of the step that runs."""
+    current_a, power_w = magnitudes(asked, sample.voltage_v)
+    held_back = _limited(asked, sample.voltage_v)
+    if age_s >= CONTROLLED_S and isinstance(asked, ConstantCurrent | ConstantPower):
+        measured_a, measured_w = abs(sample.current_a), abs(sample.power_w)
+        held_back = held_back or measured_a < 0.97 * current_a
+        if held_back:
+            current_a, power_w = measured_a, measured_w
+    return Prospect(
+        work,
+        asked,
+        age_s,
+        run.charge_ah,
+        run.energy_wh,
+        run.trend,
+        sample.voltage_v,
+        current_a,
+        power_w,
+        held_back,
+    )
+
+
+def to_come(work: Work, asked: StepDemand, voltage_v: float) -> Prospect:
+    """Return the prospect of a step that has not begun."""
+    current_a, power_w = magnitudes(asked, voltage_v)
+    return Prospect(work, asked, 0.0, 0.0, 0.0, FRESH, voltage_v, current_a, power_w, _limited(asked, voltage_v))
+
+
+def magnitudes(asked: StepDemand, voltage_v: float) -> tuple[float, float]:
+    """Return current and power of a demand at a voltage, both without sign."""
+    match asked:
+        case ConstantPower(power_w):
+            return (abs(power_w) / voltage_v if voltage_v > 0.0 else 0.0), abs(power_w)
+        case ConstantCurrent(current_a, limit_v):
+            at_v = voltage_v if limit_v is None else min(voltage_v, limit_v)
+            return abs(current_a), abs(current_a) * max(at_v, 0.0)
+        case Off():
+            return 0.0, 0.0
+
+
+def end_of(prospect: Prospect) -> End:
+    """Return when a step will end, counted from now (or from its start, where it has not begun)."""
+    exact_s = max(prospect.work.ends.time_s - prospect.age_s, 0.0)
+    found = [end for end in (_flow_end(prospect), _voltage_end(prospect), _current_end(prospect)) if end is not None]
+    expected = min((end for end in found if isinstance(end, Expected)), key=lambda end: end.after_s, default=None)
+    soonest_s = min((end.after_s for end in found if isinstance(end, NotBefore)), default=inf)
+    if expected is not None and expected.after_s < min(exact_s, soonest_s):
+        return expected
+    return NotBefore(soonest_s) if soonest_s < exact_s else Exact(exact_s)
+
+
+def _flow_end(prospect: Prospect) -> End | None:
+    """By charge or energy: what is left over what flows."""
+    ends, found = prospect.work.ends, []
+    if len(prospect.work.points) > 1:
+        return _fastest_flow_end(prospect)
+    by_current = isinstance(prospect.asked, ConstantCurrent)
+    for end_at, done, flow, steady in (
+        (ends.charge_ah, prospect.charge_ah, prospect.current_a, by_current),
+        (ends.energy_wh, prospect.energy_wh, prospect.power_w, not by_current),
+    ):
+        if end_at < inf and flow > 0.0:
+            after_s = max(end_at - done, 0.0) / flow * SECONDS_PER_HOUR
+            ratio = FLOW_SIGMA_RATIO if steady else DRIFT_SIGMA_RATIO
+            found.append((after_s, max(SMALLEST_SIGMA_S, ratio * after_s)))
+    if not found:
+        return None
+    after_s, sigma_s = min(found)
+    return NotBefore(after_s) if prospect.held_back else Expected(after_s, sigma_s)
+
+
+def _fastest_flow_end(prospect: Prospect) -> End | None:
+    """Of a profile: as if its highest point held on."""
+    ends = prospect.work.ends
+    peaks = [magnitudes(asked, prospect.voltage_v) for _, asked in prospect.work.points]
+    current_a, power_w = max(peak[0] for peak in peaks), max(peak[1] for peak in peaks)
+    times_s = [
+        max(end_at - done, 0.0) / flow * SECONDS_PER_HOUR
+        for end_at, done, flow in (
+            (ends.charge_ah, prospect.charge_ah, current_a),
+            (ends.energy_wh, prospect.energy_wh, power_w),
+        )
+        if end_at < inf and flow > 0.0
+    ]
+    return NotBefore(min(times_s)) if times_s else None
+
+
+def _voltage_end(prospect: Prospect) -> End | None:
+    end_v = prospect.work.ends.voltage_v
+    sign = direction(prospect.asked)
+    profile = len(prospect.work.points) > 1
+    if end_v is None or (sign == 0 and not profile):
+        return None
+    gap_v = abs(end_v - prospect.voltage_v) if profile else (end_v - prospect.voltage_v) * sign
+    if profile:
+        return NotBefore(_soonest_to_cover_s(gap_v, prospect.voltage_v))
+    return _slope_end(prospect, gap_v, sign)
+
+
+def _slope_end(prospect: Prospect, gap_v: float, sign: int) -> End:
+    slope = prospect.trend.volts_per_s
+    if slope is None:
+        return NotBefore(_soonest_to_cover_s(gap_v, prospect.voltage_v))
+    # The jump over the inner resistance is past: only the steady movement is left.
+    fastest_s = max(gap_v, 0.0) / max(prospect.voltage_v * FASTEST_VOLTAGE_RATIO_PER_S, 1e-9)
+    if slope * sign <= 0.0:
+        return NotBefore(fastest_s)
+    after_s = max(gap_v, 0.0) / (slope * sign)
+    sigma_s = max(1.0, SLOPE_SIGMA_RATIO * after_s)
+    return Expected(after_s, sigma_s) if after_s <= FORETOLD_S else NotBefore(max(fastest_s, after_s / ACCELERATION))
+
+
+def _current_end(prospect: Prospect) -> End | None:
+    end_a = prospect.work.ends.current_a
+    if end_a is None:
+        return None
+    fall = log(max(prospect.current_a, 1e-9) / end_a) if end_a > 0.0 else inf
+    soonest_s = max(fall, 0.0) * FASTEST_DECAY_S
+    decay = prospect.trend.decay_per_s
+    if prospect.held_back and decay is not None and decay > 0.0 and fall > 0.0:
+        after_s = fall / decay
+        if after_s <= FORETOLD_S:
+            return Expected(after_s, max(1.0, SLOPE_SIGMA_RATIO * after_s))
+        return NotBefore(max(soonest_s, after_s / ACCELERATION))
+    limit_v = prospect.asked.voltage_limit_v if isinstance(prospect.asked, ConstantCurrent) else None
+    if limit_v is not None and not prospect.held_back:
+        soonest_s += _soonest_to_cover_s(limit_v - prospect.voltage_v, prospect.voltage_v)
+    return NotBefore(soonest_s)
+
+
+def _soonest_to_cover_s(gap_v: float, voltage_v: float) -> float:
+    if voltage_v <= 0.0:
+        return 0.0
+    return max(gap_v / voltage_v - INNER_RESISTANCE_RATIO, 0.0) / FASTEST_VOLTAGE_RATIO_PER_S
+
+
+def _limited(asked: StepDemand, voltage_v: float) -> bool:
+    limit_v = asked.voltage_limit_v if isinstance(asked, ConstantCurrent) else None
+    return limit_v is not None and voltage_v >= AT_LIMIT_RATIO * limit_v
