@@ -3,26 +3,27 @@
 import asyncio
 import json
 import time
-from typing import Any
+from itertools import pairwise
 
 import pytest
 
 from schemas import topics
 from schemas.messages import ChannelPlan, Phase, Setpoint, SetpointResult, StepType, WorkStatus
 from schemas.topics import ChannelTopic
+from tests.acceptance.hall import BATTERY, Foreign, Hall, channel, power, rest
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
 
 
-async def balanced_hall(hall: Any, make: Any, **control: Any) -> None:
+async def balanced_hall(hall: Hall, **control: float) -> None:
     """Start an equalizer and a station with two equalization channels, and wait until they are steered."""
     hall.equalizer(**control)
-    hall.station("eq", [make.channel("1", equalize=True), make.channel("2", equalize=True)])
+    hall.station("eq", [channel("1", equalize=True), channel("2", equalize=True)])
     await hall.until(lambda: hall.balance is not None and hall.balance.equalization_channels == 2)
     await hall.until(lambda: hall.balance.phase is Phase.BALANCING)
 
 
-def changes(hall: Any, station: str, name: str) -> list[tuple[float, float]]:
+def changes(hall: Hall, station: str, name: str) -> list[tuple[float, float]]:
     """Return when each new power was sent to a channel, and which."""
     sent = [(seen.at_s, seen.message.steps[0].power_w) for seen in hall.setpoints(station, name)]
     kept = sent[:1]
@@ -33,9 +34,9 @@ def changes(hall: Any, station: str, name: str) -> list[tuple[float, float]]:
 
 
 async def test_requirement_1_a_server_controls_over_the_network_on_top_of_existing_systems(
-    hall: Any, make: Any, foreign: Any
+    hall: Hall, foreign: Foreign
 ) -> None:
-    await balanced_hall(hall, make)
+    await balanced_hall(hall)
     foreign.set_power(30000.0)
     await hall.until(lambda: abs(hall.total_w()) < 500.0 and hall.balance.load_power_w > 29000.0)
     # The foreign system was only listened to; what was controlled is the equalization channels.
@@ -43,19 +44,19 @@ async def test_requirement_1_a_server_controls_over_the_network_on_top_of_existi
     assert hall.power_w("eq", "1") + hall.power_w("eq", "2") == pytest.approx(-30000.0, abs=500.0)
 
 
-async def test_requirement_2_the_total_power_of_the_loop_tends_to_zero(hall: Any, make: Any) -> None:
+async def test_requirement_2_the_total_power_of_the_loop_tends_to_zero(hall: Hall) -> None:
     hall.equalizer()
-    hall.station("load", [make.channel("1", make.power(25000.0, 600.0)), make.channel("2", make.power(-9000.0, 600.0))])
+    hall.station("load", [channel("1", power(25000.0, 600.0)), channel("2", power(-9000.0, 600.0))])
     await hall.until(lambda: hall.balance is not None and hall.balance.total_power_w > 15000.0)
-    hall.station("eq", [make.channel("1", equalize=True), make.channel("2", equalize=True)])
+    hall.station("eq", [channel("1", equalize=True), channel("2", equalize=True)])
     await hall.until(lambda: abs(hall.total_w()) < 500.0)
     await hall.always(lambda: abs(hall.total_w()) < 800.0, 2.0)
     assert hall.balance.load_power_w == pytest.approx(16000.0, abs=600.0)
     assert hall.balance.energy.avoided_wh > 0.0
 
 
-async def test_requirement_3_a_delay_of_10_to_20_s_against_shaking(hall: Any, make: Any, foreign: Any) -> None:
-    await balanced_hall(hall, make, delay_s=10.0, ttl_s=12.0)
+async def test_requirement_3_a_delay_of_10_to_20_s_against_shaking(hall: Hall, foreign: Foreign) -> None:
+    await balanced_hall(hall, delay_s=10.0, ttl_s=12.0)
     stepped_s = foreign.set_power(20000.0)
     await hall.always(lambda: abs(hall.power_w("eq", "1")) + abs(hall.power_w("eq", "2")) < 100.0, 9.0)
     await hall.until(lambda: abs(hall.total_w()) < 500.0, 8.0)
@@ -73,22 +74,22 @@ async def test_requirement_3_a_delay_of_10_to_20_s_against_shaking(hall: Any, ma
 
     for name in "12":
         times = [at_s for at_s, _ in changes(hall, "eq", name)]
-        assert all(later - earlier > 9.8 for earlier, later in zip(times, times[1:], strict=False))
+        assert all(later - earlier > 9.8 for earlier, later in pairwise(times))
 
 
-async def test_requirement_4_everything_runs_on_one_computer(hall: Any, make: Any) -> None:
+async def test_requirement_4_everything_runs_on_one_computer(hall: Hall) -> None:
     """The other half, several computers in a LAN, is proved in test_computers.py."""
     hall.equalizer()
-    hall.station("load", [make.channel("1", make.power(12000.0, 600.0))])
-    hall.station("eq", [make.channel("1", equalize=True)])
+    hall.station("load", [channel("1", power(12000.0, 600.0))])
+    hall.station("eq", [channel("1", equalize=True)])
     await hall.until(lambda: hall.balance is not None and hall.balance.stations_online == 2)
     await hall.until(lambda: abs(hall.total_w()) < 500.0 and hall.power_w("eq", "1") < -11000.0)
 
 
 async def test_requirement_5_energy_flows_both_ways_and_the_direction_changes_by_itself(
-    hall: Any, make: Any, foreign: Any
+    hall: Hall, foreign: Foreign
 ) -> None:
-    await balanced_hall(hall, make)
+    await balanced_hall(hall)
     foreign.set_power(18000.0)
     await hall.until(lambda: hall.balance.equalization_power_w < -17500.0 and abs(hall.total_w()) < 500.0)
     assert min(hall.telemetry("eq", name).current_a for name in "12") < 0.0
@@ -99,9 +100,9 @@ async def test_requirement_5_energy_flows_both_ways_and_the_direction_changes_by
     assert hall.balance.energy.export_wh > 0.0
 
 
-async def test_requirement_6_every_channel_reaches_the_server_in_real_time(hall: Any, make: Any) -> None:
+async def test_requirement_6_every_channel_reaches_the_server_in_real_time(hall: Hall) -> None:
     hall.equalizer()
-    hall.station("load", [make.channel("1", make.power(15000.0, 2.0) + ", " + make.rest(600.0))])
+    hall.station("load", [channel("1", power(15000.0, 2.0) + ", " + rest(600.0))])
     await hall.until(lambda: hall.telemetry("load", "1") is not None and hall.telemetry("load", "1").power_w > 14500.0)
     working = hall.telemetry("load", "1")
     assert working.work_status is WorkStatus.WORKING
@@ -123,16 +124,16 @@ async def test_requirement_6_every_channel_reaches_the_server_in_real_time(hall:
     stamps = [
         seen.at_s for seen in hall.watcher.heard[topics.channel_topic("main", "load", "1", ChannelTopic.TELEMETRY)]
     ]
-    gaps = [later - earlier for earlier, later in zip(stamps, stamps[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(stamps)]
     assert sorted(gaps)[len(gaps) // 2] == pytest.approx(hall.period_s, abs=0.1)
     await hall.until(lambda: hall.balance is not None and hall.balance.channels == 1)
 
 
 async def test_requirement_7_channels_are_set_as_equalization_channels_and_a_stop_takes_them_out(
-    hall: Any, make: Any, foreign: Any
+    hall: Hall, foreign: Foreign
 ) -> None:
     hall.equalizer()
-    hall.station("eq", [make.channel("1"), make.channel("2")])
+    hall.station("eq", [channel("1"), channel("2")])
     await hall.until(lambda: hall.telemetry("eq", "2") is not None)
     foreign.set_power(24000.0)
     for name in "12":
@@ -150,11 +151,9 @@ async def test_requirement_7_channels_are_set_as_equalization_channels_and_a_sto
     assert abs(hall.power_w("eq", "1")) < 1.0
 
 
-async def test_requirement_8_an_equalization_channel_runs_the_step_working_condition_simulation(
-    hall: Any, make: Any
-) -> None:
-    empty = make.battery.replace("connected = true", "connected = false")
-    hall.station("eq", [make.channel("1"), make.channel("2", battery=empty)])
+async def test_requirement_8_an_equalization_channel_runs_the_step_working_condition_simulation(hall: Hall) -> None:
+    empty = BATTERY.replace("connected = true", "connected = false")
+    hall.station("eq", [channel("1"), channel("2", battery=empty)])
     await hall.until(lambda: hall.telemetry("eq", "1") is not None and hall.telemetry("eq", "2") is not None)
     code, text = await hall.command("equalize", "eq", "1")
     assert code == 0, text
@@ -194,10 +193,10 @@ async def test_requirement_8_an_equalization_channel_runs_the_step_working_condi
     assert isinstance(hall.setpoints("eq", "1")[0].message, Setpoint)
 
 
-async def test_requirement_9_a_station_finds_its_server_and_remembers_it(hall: Any, make: Any) -> None:
+async def test_requirement_9_a_station_finds_its_server_and_remembers_it(hall: Hall) -> None:
     hall.equalizer()
     await hall.until(lambda: hall.announcement is not None)
-    first = hall.station("eq", [make.channel("1", equalize=True)])
+    first = hall.station("eq", [channel("1", equalize=True)])
     await hall.until(lambda: hall.status("eq") is not None)
     cached = json.loads((hall.folder / "state-eq" / "connection.json").read_text())
     assert (cached["host"], cached["port"], cached["loop"]) == ("127.0.0.1", hall.broker.port, "main")
@@ -206,7 +205,7 @@ async def test_requirement_9_a_station_finds_its_server_and_remembers_it(hall: A
     assert first.returncode == 0
     boot_id = hall.status("eq").boot_id
     # The next start has no broker in its configuration: only its memory.
-    hall.station("eq", [make.channel("1", equalize=True)], configured=False)
+    hall.station("eq", [channel("1", equalize=True)], configured=False)
     await hall.until(lambda: hall.status("eq").boot_id != boot_id and hall.status("eq").status == "online")
     await hall.until(lambda: hall.telemetry("eq", "1").boot_id == hall.status("eq").boot_id)
     await hall.until(lambda: hall.telemetry("eq", "1").equalization is not None)
