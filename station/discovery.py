@@ -14,6 +14,7 @@ from schemas.messages import Presence, ServerAnnouncement
 from schemas.settings import BrokerSettings
 from station import dns_sd
 from station.connection import CachedConnection, Connection, Source, load, reach, remember
+from station.errors import NoServerError, SeveralLoopsError
 from station.probe import Answer, Patience, Server, probe
 from transport.session import ConnectionFailedError
 
@@ -22,25 +23,6 @@ _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 15.0
 
 _log = logging.getLogger(__name__)
-
-
-class DiscoveryError(Exception):
-    """The root of what keeps a server from being found. The text is meant for a person."""
-
-
-class NoServerError(DiscoveryError):
-    """Nobody answered so far; a later attempt may succeed."""
-
-
-class SeveralLoopsError(DiscoveryError):
-    """More than one loop answers: the configuration must name one. Trying again changes nothing."""
-
-    def __init__(self, loops: Sequence[str]) -> None:
-        self.loops = tuple(sorted(set(loops)))
-        super().__init__(
-            f"{len(self.loops)} loops answer ({', '.join(self.loops)}): "
-            'name the one to use (`loop = "…"` in [station], or --loop)'
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +94,7 @@ def choose(answers: Sequence[tuple[Source, Answer]], loop: str | None) -> Connec
     """
     loops = {name for _, answer in answers for name in answer.online_loops}
     if loop is None and len(loops) > 1:
-        raise SeveralLoopsError(sorted(loops))
+        raise SeveralLoopsError(tuple(sorted(loops)))
     for source, answer in answers:
         for server in answer.servers:
             if server.online and loop in (None, server.loop):

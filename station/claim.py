@@ -1,0 +1,98 @@
+"""Looks, before a station takes its name, whether a living one has it already."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+
+from schemas.codec import MalformedError, decode
+from schemas.messages import ChannelTelemetry, Presence, StationStatus
+from schemas.topics import ChannelAddress, ChannelTopic, StatusAddress, channel_filter, parse, status_topic
+from station.connection import Connection
+from transport.session import Session
+
+_STATUS_S = 1.0
+"""A retained status comes right after the subscription, or there is none."""
+_CONNECT_S = 5.0
+_LISTEN_MARGIN_S = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class _Witness:
+    """Collects signs of life under our own name that are not ours."""
+
+    def __init__(self) -> None:
+        self.status: StationStatus | None = None
+        self.status_came = asyncio.Event()
+        self.decided = asyncio.Event()
+        self.alive: set[str] = set()
+        """Boot ids that publish telemetry now."""
+
+    def on_message(self, topic: str, payload: bytes, retained: bool) -> None:  # noqa: FBT001 - the session's call
+        with contextlib.suppress(MalformedError):
+            match parse(topic):
+                case StatusAddress():
+                    self.status = decode(StationStatus, payload)
+                    self.status_came.set()
+                case ChannelAddress(leaf=ChannelTopic.TELEMETRY) if not retained:
+                    self.alive.add(decode(ChannelTelemetry, payload).boot_id)
+                case _:
+                    return
+            if self.claimed_by is None or self.claimed_by in self.alive:
+                self.decided.set()
+
+    @property
+    def claimed_by(self) -> str | None:
+        """The boot that says it is online under this name."""
+        if self.status is None or self.status.status is Presence.OFFLINE:
+            return None
+        return self.status.boot_id
+
+
+async def living_namesake(
+    connection: Connection, station: str, *, telemetry_period_s: float, clock: Callable[[], float]
+) -> str | None:
+    """Return the boot id of a living station of this name, or None.
+
+    A status that says `online` may be left from a crash. Only telemetry that arrives while we listen proves life: a
+    living station sends some of it in every period.
+
+    Args:
+        connection: the loop.
+        station: the name.
+        telemetry_period_s: how often a station of this loop publishes.
+        clock: monotonic seconds.
+
+    Raises:
+        ConnectionFailedError: the broker is gone again.
+    """
+    witness = _Witness()
+    session = Session(
+        connection.broker,
+        client_id=f"zeroloop-{station}-claim-{id(witness):x}",
+        on_message=witness.on_message,
+        on_connected=lambda: session.subscribe(
+            (status_topic(connection.loop, station), 1),
+            (channel_filter(connection.loop, ChannelTopic.TELEMETRY, station=station), 0),
+        ),
+        on_disconnected=lambda _reason: None,
+        clock=clock,
+    )
+    try:
+        await session.connect_once(_CONNECT_S)
+        await _wait(witness.status_came, _STATUS_S)
+        suspect = witness.claimed_by
+        if suspect is None:
+            return None
+        _log.info("name_taken station=%s boot_id=%s; listening whether it lives", station, suspect)
+        await _wait(witness.decided, 1.5 * telemetry_period_s + _LISTEN_MARGIN_S)
+    finally:
+        await session.close()
+    return suspect if witness.claimed_by == suspect and suspect in witness.alive else None
+
+
+async def _wait(event: asyncio.Event, timeout_s: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            await event.wait()

@@ -1,0 +1,346 @@
+"""The station's channels: driven, ticked, led, and spoken for. Time comes in, messages go out; no I/O of its own."""
+
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Protocol
+
+from schemas.messages import (
+    ChannelAction,
+    ChannelCommand,
+    ChannelPlan,
+    ChannelTelemetry,
+    Reply,
+    ReplyReason,
+    ReplyResult,
+    Setpoint,
+    Severity,
+)
+from station.channel import machine
+from station.channel.outcome import (
+    QUIET,
+    Accepted,
+    DeviceTrouble,
+    DriverTrouble,
+    Duplicate,
+    Outputs,
+    Refused,
+    Remembered,
+    TransientTrouble,
+)
+from station.channel.state import ChannelState
+from station.channel.states import ACTIVE
+from station.config import ChannelSection, TelemetrySection
+from station.drivers.protocol import ChannelHardware, DeviceFaultError, Driver, Sample, TransientDriverError
+from station.metrics import ChannelReading, Tally
+from station.schedule import Cycle, spread
+
+TICK_S = 0.1
+PREVIEW_S = 120.0
+"""How far ahead equipment that plays its own program is asked."""
+
+_log = logging.getLogger(__name__)
+
+
+class Outlet(Protocol):
+    """Where a channel's messages go; the link is one."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether anybody hears them."""
+
+    def telemetry(self, channel_id: str, message: ChannelTelemetry, *, retain: bool) -> None:
+        """Publish telemetry."""
+
+    def plan(self, channel_id: str, message: ChannelPlan) -> None:
+        """Publish a plan."""
+
+    def reply(self, channel_id: str, message: Reply) -> None:
+        """Answer a command."""
+
+    def event(self, severity: Severity, code: str, text: str, *, channel_id: str | None = None) -> None:
+        """Tell people."""
+
+
+class Memory(Protocol):
+    """Where channels are remembered; the keeper is one."""
+
+    def put(self, channel_id: str, remembered: Remembered, then: Callable[[], None]) -> None:
+        """Store, and then call `then`."""
+
+    def after(self, channel_id: str, then: Callable[[], None]) -> None:
+        """Call `then` once everything is stored."""
+
+
+class _Slot:
+    """One channel's place in the rack."""
+
+    __slots__ = ("heard", "id", "period", "retained_s", "state")
+
+    def __init__(self, state: ChannelState, period: Cycle) -> None:
+        self.id = state.setup.channel_id
+        self.state = state
+        self.period = period
+        self.retained_s: float | None = None
+        """When telemetry was last sent with the retain flag."""
+        self.heard = True
+        """False while the equipment does not answer; so that this is logged once."""
+
+
+def hardware(channel: ChannelSection) -> ChannelHardware:
+    """Return what a driver is told of a channel."""
+    return ChannelHardware(
+        id=channel.id,
+        charge_limit_w=channel.charge_limit_w,
+        discharge_limit_w=channel.discharge_limit_w,
+        ramp_w_per_s=channel.ramp_w_per_s,
+        options=channel.options,
+    )
+
+
+class Rack:
+    """All channels of a station, on an opened driver.
+
+    Args:
+        channels: their tables of the configuration.
+        remembered: what was stored of them.
+        telemetry: how often they are published.
+        boot_id: new at every start.
+        driver: opened.
+        outlet: where their messages go.
+        memory: where they are remembered.
+        tally: where it counts.
+        clock: monotonic seconds.
+        utc: seconds since 1970, for labels.
+    """
+
+    def __init__(
+        self,
+        channels: tuple[ChannelSection, ...],
+        remembered: Mapping[str, Remembered],
+        *,
+        telemetry: TelemetrySection,
+        boot_id: str,
+        driver: Driver,
+        outlet: Outlet,
+        memory: Memory,
+        tally: Tally,
+        clock: Callable[[], float],
+        utc: Callable[[], float],
+    ) -> None:
+        self._driver = driver
+        self._outlet = outlet
+        self._memory = memory
+        self._tally = tally
+        self._clock = clock
+        self._utc = utc
+        self._retain_every_s = telemetry.retain_every_s
+        self._stopping = False
+        now_s = clock()
+        cycles = spread(now_s, telemetry.period_s, len(channels))
+        self._slots = {
+            channel.id: _Slot(
+                machine.initial(
+                    channel,
+                    remembered.get(channel.id),
+                    boot_id,
+                    now_s,
+                    own_program=driver.has_own_program(channel.id),
+                ),
+                cycle,
+            )
+            for channel, cycle in zip(channels, cycles, strict=True)
+        }
+
+    def tick(self) -> None:
+        """Drive every channel once and publish what is due. Called every `TICK_S`."""
+        now_s = self._clock()
+        for slot in self._slots.values():
+            self._drive(slot, now_s)
+        # A cycle is due at the tick that comes nearest to it: rounding must not make it skip one.
+        soon_s = now_s + TICK_S / 2.0
+        for slot in self._slots.values():
+            if slot.period.due_s <= soon_s:
+                slot.period.take(soon_s)
+                self._memory.after(slot.id, partial(self._publish_telemetry, slot))
+
+    # ── what the link hands over ──────────────────────────────────────────────────────────────────────────────────
+
+    def on_setpoint(self, channel_id: str, setpoint: Setpoint) -> None:
+        """Decide on a setpoint, and act on it now."""
+        slot, now_s = self._slots[channel_id], self._clock()
+        slot.state, outputs = machine.on_setpoint(slot.state, setpoint, now_s)
+        self._tally.setpoints[_name(outputs)] += 1
+        self._carry_out(slot, outputs, now_s)
+        if isinstance(outputs.decision, Accepted) and outputs.decision.changed:
+            self._drive(slot, now_s)
+            self._hand_over(slot, now_s)
+
+    def on_command(self, channel_id: str, command: ChannelCommand) -> None:
+        """Carry out a command, and reply once what it changes is stored."""
+        slot, now_s = self._slots[channel_id], self._clock()
+        if self._stopping and command.action != ChannelAction.STOP:
+            self._outlet.reply(channel_id, _busy(command, self._utc()))
+            return
+        slot.state, outputs = machine.on_command(slot.state, command, now_s, self._utc())
+        self._carry_out(slot, outputs, now_s)
+
+    def on_connected(self) -> None:
+        """Publish everything anew."""
+        for slot in self._slots.values():
+            slot.retained_s = None
+            self._memory.after(slot.id, partial(self._say, slot, Outputs(plan_due=True, telemetry_due_now=True)))
+
+    # ── the end ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def wind_down(self) -> None:
+        """Ramp every channel to 0 W. Their modes stay remembered: the next start takes them up again, at 0 W."""
+        self._stopping = True
+        now_s = self._clock()
+        command = ChannelCommand(id="station-stops", action=ChannelAction.STOP)
+        for slot in self._slots.values():
+            slot.state, outputs = machine.on_command(slot.state, command, now_s, self._utc())
+            self._say(slot, Outputs(plan_due=outputs.plan_due, telemetry_due_now=outputs.telemetry_due_now))
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether no channel works any more."""
+        return not any(slot.state.life in ACTIVE for slot in self._slots.values())
+
+    def say_last(self) -> None:
+        """Publish the last telemetry of every channel, retained."""
+        for slot in self._slots.values():
+            slot.retained_s = None
+            self._publish_telemetry(slot)
+
+    # ── what it reads ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def readings(self) -> tuple[ChannelReading, ...]:
+        """Return the newest sample of every channel that has one."""
+        return tuple(
+            ChannelReading(
+                channel=slot.id,
+                power_w=sample.power_w,
+                voltage_v=sample.voltage_v,
+                current_a=sample.current_a,
+                soc_ratio=sample.soc_ratio,
+                equalizing=slot.state.equalizing,
+                alarmed=slot.state.alarm is not None,
+            )
+            for slot in self._slots.values()
+            if (sample := slot.state.sample) is not None
+        )
+
+    # ── the work ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _drive(self, slot: _Slot, now_s: float) -> None:
+        """Exchange with the equipment, and let the channel decide on what it answers."""
+        slot.state, outputs = machine.tick(slot.state, self._exchange(slot, now_s), now_s)
+        if outputs is not QUIET:
+            self._carry_out(slot, outputs, now_s)
+
+    def _exchange(self, slot: _Slot, now_s: float) -> Sample | DriverTrouble:
+        try:
+            sample = self._driver.exchange(slot.id, slot.state.demand, now_s)
+        except TransientDriverError as error:
+            self._tally.driver_errors["transient"] += 1
+            self._note_silence(slot, str(error))
+            return TransientTrouble(str(error))
+        except DeviceFaultError as error:
+            self._tally.driver_errors["device_fault"] += 1
+            self._note_silence(slot, str(error))
+            return DeviceTrouble(str(error))
+        except Exception as error:  # noqa: BLE001 - a driver's defect must latch its channel safe, not stop the others
+            self._tally.driver_errors["defect"] += 1
+            if slot.heard:
+                _log.exception("driver_defect channel=%s", slot.id)
+                slot.heard = False
+            return DeviceTrouble(f"the driver failed: {error!r}")
+        if not slot.heard:
+            slot.heard = True
+            _log.info("driver_back channel=%s", slot.id)
+        return sample
+
+    def _note_silence(self, slot: _Slot, text: str) -> None:
+        if slot.heard:
+            slot.heard = False
+            _log.warning("driver_trouble channel=%s error=%r", slot.id, text)
+
+    def _hand_over(self, slot: _Slot, now_s: float) -> None:
+        """Give the equipment a demand that must not wait for the next tick; that tick looks at the answer."""
+        self._exchange(slot, now_s)
+
+    def _carry_out(self, slot: _Slot, outputs: Outputs, now_s: float) -> None:
+        """Make the equipment safe at once; say something only after it is stored."""
+        if outputs.clear_fault:
+            self._driver.clear_fault(slot.id, now_s)
+        if outputs.off_now:
+            self._hand_over(slot, now_s)
+        remember = outputs.remember
+        if self._stopping and (outputs.off_now or outputs.reply is not None):
+            # A trip, and an operator's stop, forget the mode that the station's leaving only interrupts.
+            remember = slot.state.remembered
+        if remember is not None:
+            self._memory.put(slot.id, remember, partial(self._say, slot, outputs))
+        else:
+            self._memory.after(slot.id, partial(self._say, slot, outputs))
+
+    def _say(self, slot: _Slot, outputs: Outputs) -> None:
+        if outputs.plan_due:
+            self._publish_plan(slot)
+        if outputs.telemetry_due_now:
+            self._publish_telemetry(slot)
+        if outputs.reply is not None:
+            self._outlet.reply(slot.id, outputs.reply)
+        for event in outputs.events:
+            _log.log(
+                logging.INFO if event.severity is Severity.INFO else logging.WARNING,
+                "channel_event channel=%s code=%s text=%r",
+                slot.id,
+                event.code,
+                event.text,
+            )
+            self._outlet.event(event.severity, event.code, event.text, channel_id=slot.id)
+
+    def _publish_telemetry(self, slot: _Slot) -> None:
+        if not self._outlet.connected:
+            return
+        now_s = self._clock()
+        slot.state, message = machine.telemetry(slot.state, now_s, self._utc())
+        if message is None:
+            return
+        retain = slot.retained_s is None or now_s - slot.retained_s >= self._retain_every_s
+        if retain:
+            slot.retained_s = now_s
+        self._outlet.telemetry(slot.id, message, retain=retain)
+
+    def _publish_plan(self, slot: _Slot) -> None:
+        """Publish the plan; without a connection it is only made, which settles when the next is due."""
+        now_s = self._clock()
+        own = slot.state.setup.own_program
+        preview = self._driver.preview(slot.id, PREVIEW_S, now_s) if own else None
+        slot.state, message = machine.plan(slot.state, preview, now_s, self._utc())
+        if message is not None and self._outlet.connected:
+            self._outlet.plan(slot.id, message)
+
+
+def _busy(command: ChannelCommand, unix_time_s: float) -> Reply:
+    return Reply(
+        id=command.id,
+        action=command.action,
+        result=ReplyResult.REJECTED,
+        reason=ReplyReason.BUSY,
+        text="the station is about to end",
+        unix_time_s=unix_time_s,
+    )
+
+
+def _name(outputs: Outputs) -> str:
+    """Return the metric's label for what became of a setpoint."""
+    match outputs.decision:
+        case Accepted(result):
+            return result.value
+        case Refused(reason):
+            return reason.value
+        case Duplicate() | None:
+            return "duplicate"
