@@ -1,0 +1,6 @@
+"""`python -m zeroloop`."""
+
+from zeroloop.main import run
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,300 @@
+"""The commands, each a few lines that hand over to the part that does the work."""
+# ruff: noqa: PLC0415 - each command imports what it needs, so that `zeroloop --help` is quick
+# ruff: noqa: PLR0917, FBT002 - a command's parameters are its options, which typer calls by name
+
+import asyncio
+import math
+from collections.abc import Callable, Coroutine
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from schemas.messages import Reply
+    from station.connection import Connection
+    from zeroloop.reach import Reach
+
+app = typer.Typer(
+    name="zeroloop",
+    help="Keeps the total power of a battery test hall's loop at zero.",
+    epilog="Exit codes: 0 done; 1 refused, unanswered or broken off by a fault; 2 could not begin; 130 Ctrl-C.",
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Host = Annotated[str | None, typer.Option(help="The broker's host; without it the server is found as a station does.")]
+Port = Annotated[int | None, typer.Option(help="The broker's port.")]
+Loop = Annotated[str | None, typer.Option(help="The loop, where more than one answers.")]
+Config = Annotated[
+    Path | None, typer.Option(help="An equalizer.toml or station.toml whose broker and loop are to be used.")
+]
+LogLevel = Annotated[str, typer.Option(help="debug, info, warning or error.")]
+Station = Annotated[str, typer.Argument(help="The station's id.")]
+Channel = Annotated[str, typer.Argument(help="The channel's id.")]
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback
+    if wanted:
+        typer.echo(f"zeroloop {version('zeroloop')}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+# ── processes ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@app.command()
+def demo(
+    seconds: Annotated[
+        float | None, typer.Option(help="End by itself after this time; without it, Ctrl-C ends.")
+    ] = None,
+    state_dir: Annotated[
+        Path | None, typer.Option(help="Keep logs and state here; without it they are removed.")
+    ] = None,
+) -> None:
+    """Run a whole hall on this computer: broker, equalizer, four stations, live view."""
+    from zeroloop.demo.run import run_demo
+    from zeroloop.process import log_to_stderr
+
+    log_to_stderr("error")
+    raise typer.Exit(run_demo(seconds, state_dir))
+
+
+@app.command()
+def broker(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port for MQTT.")] = 1883,
+    websocket_port: Annotated[int | None, typer.Option(help="A port for MQTT over WebSockets.")] = None,
+    kind: Annotated[Literal["auto", "mosquitto", "embedded"], typer.Option(help="Which broker.")] = "auto",
+    config: Annotated[Path | None, typer.Option(help="The broker's own configuration file, used as it stands.")] = None,
+    data_dir: Annotated[Path, typer.Option(help="Where it keeps its data and its log.")] = Path("state-broker"),
+) -> None:
+    """Run a broker: Mosquitto where it is installed, else the embedded one."""
+    from zeroloop.brokerage import run_broker
+
+    run_broker(kind, host=host, port=port, websocket_port=websocket_port, data_dir=data_dir, config=config)
+
+
+@app.command()
+def equalizer(
+    config: Annotated[Path | None, typer.Option(help="equalizer.toml; without it, the defaults.")] = None,
+    log_level: LogLevel = "info",
+) -> None:
+    """Run the server that balances a loop."""
+    from equalizer.config import EqualizerSettings
+    from equalizer.service import EqualizerService
+    from zeroloop import clocks
+    from zeroloop.process import log_to_stderr, read_settings, until_stopped
+
+    log_to_stderr(log_level)
+    service = EqualizerService(
+        read_settings(EqualizerSettings, config),
+        base_dir=_folder(config),
+        clock=clocks.monotonic_s,
+        utc=clocks.unix_time_s,
+    )
+    asyncio.run(until_stopped(service.run))
+
+
+@app.command()
+def station(
+    config: Annotated[Path, typer.Option(help="station.toml.")],
+    log_level: LogLevel = "info",
+) -> None:
+    """Run a station: the channels of one cycler."""
+    from station.config import StationSettings
+    from station.drivers.registry import load
+    from station.service import StationService
+    from zeroloop import clocks
+    from zeroloop.process import log_to_stderr, read_settings, until_stopped
+
+    log_to_stderr(log_level)
+    settings = read_settings(StationSettings, config)
+    options = dict(settings.driver.model_extra or {})
+    service = StationService(
+        settings,
+        base_dir=_folder(config),
+        clock=clocks.monotonic_s,
+        utc=clocks.unix_time_s,
+        driver=load(settings.driver.type)(options, str(_folder(config))),
+        version=version("zeroloop"),
+    )
+    asyncio.run(until_stopped(service.run))
+
+
+def _folder(config: Path | None) -> Path:
+    return Path.cwd() if config is None else config.resolve().parent
+
+
+# ── what only listens ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@app.command()
+def discover(
+    seconds: Annotated[float, typer.Option(help="How long to look.")] = 4.0,
+    host: Host = None,
+    port: Port = None,
+    loop: Loop = None,
+    config: Config = None,
+) -> None:
+    """List the brokers and servers that can be found."""
+    from rich.console import Console
+
+    from zeroloop.finding import list_found
+
+    _quiet()
+    raise typer.Exit(asyncio.run(list_found(_reach(host, port, loop, config), seconds, Console())))
+
+
+@app.command()
+def watch(
+    once: Annotated[bool, typer.Option("--once", help="Print what is known now, and end.")] = False,
+    host: Host = None,
+    port: Port = None,
+    loop: Loop = None,
+    config: Config = None,
+) -> None:
+    """Show the loop live: its power, its channels, its alarms."""
+    from rich.console import Console
+
+    from zeroloop.process import until_stopped
+    from zeroloop.watch import snapshot
+    from zeroloop.watch import watch as follow
+
+    _quiet()
+    reach = _reach(host, port, loop, config)
+
+    async def listen(stop: asyncio.Event) -> None:
+        connection = await reach.connection()
+        await (snapshot(connection, Console()) if once else follow(connection, Console(), stop))
+
+    asyncio.run(until_stopped(listen))
+
+
+# ── commands ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@app.command()
+def equalize(
+    station: Station, channel: Channel, host: Host = None, port: Port = None, loop: Loop = None, config: Config = None
+) -> None:
+    """Set a channel as an equalization channel; its battery must be connected."""
+    _command_channel(_reach(host, port, loop, config), station, channel, "equalize")
+
+
+@app.command()
+def stop(
+    station: Station, channel: Channel, host: Host = None, port: Port = None, loop: Loop = None, config: Config = None
+) -> None:
+    """Stop a channel: ramps to 0 W and leaves the equalization mode."""
+    _command_channel(_reach(host, port, loop, config), station, channel, "stop")
+
+
+@app.command()
+def start(
+    station: Station, channel: Channel, host: Host = None, port: Port = None, loop: Loop = None, config: Config = None
+) -> None:
+    """Start a channel's own program."""
+    _command_channel(_reach(host, port, loop, config), station, channel, "start")
+
+
+@app.command(name="clear-alarm")
+def clear_alarm(
+    station: Station, channel: Channel, host: Host = None, port: Port = None, loop: Loop = None, config: Config = None
+) -> None:
+    """Clear a channel's alarm."""
+    _command_channel(_reach(host, port, loop, config), station, channel, "clear_alarm")
+
+
+@app.command()
+def pause(host: Host = None, port: Port = None, loop: Loop = None, config: Config = None) -> None:
+    """Pause the balancing: all equalization channels to 0 W."""
+    _command_loop(_reach(host, port, loop, config), "pause")
+
+
+@app.command()
+def resume(host: Host = None, port: Port = None, loop: Loop = None, config: Config = None) -> None:
+    """Go on balancing."""
+    _command_loop(_reach(host, port, loop, config), "resume")
+
+
+# A negative number looks like an option; what is no option of ours is taken as the argument.
+@app.command(context_settings={"ignore_unknown_options": True})
+def target(
+    power_w: Annotated[float, typer.Argument(metavar="W", help="In W; positive: drawn from the grid.")],
+    host: Host = None,
+    port: Port = None,
+    loop: Loop = None,
+    config: Config = None,
+) -> None:
+    """Set what the loop's total power is steered to."""
+    from schemas.settings import ConfigurationError
+
+    if not math.isfinite(power_w):
+        raise ConfigurationError(f"W: must be a finite number, not {power_w}")
+    _command_loop(_reach(host, port, loop, config), "set_target", power_w)
+
+
+@app.command()
+def schema(out: Annotated[Path | None, typer.Option(help="The folder; without it, the project's own.")] = None) -> None:
+    """Write the JSON Schemas of all payloads."""
+    from zeroloop.schema import FOLDER, write
+
+    for path in write(FOLDER if out is None else out):
+        typer.echo(path)
+
+
+def _reach(host: str | None, port: int | None, loop: str | None, config: Path | None) -> "Reach":
+    from zeroloop.reach import Reach
+
+    return Reach(host, port, loop, config)
+
+
+def _quiet() -> None:
+    from zeroloop.process import log_to_stderr
+
+    log_to_stderr("error")
+
+
+def _command_channel(reach: "Reach", station: str, channel: str, action: str) -> None:
+    from schemas.settings import ConfigurationError
+    from schemas.topics import is_name
+    from zeroloop.ask import ask_channel
+
+    for name in (station, channel):
+        if not is_name(name):
+            raise ConfigurationError(f"{name!r} is no name: 1 to 64 letters, digits, '_' or '-'")
+    _answer(reach, lambda connection: ask_channel(connection, station, channel, action))
+
+
+def _command_loop(reach: "Reach", action: str, target_power_w: float | None = None) -> None:
+    from zeroloop.ask import ask_loop
+
+    _answer(reach, lambda connection: ask_loop(connection, action, target_power_w))
+
+
+def _answer(reach: "Reach", ask: "Callable[[Connection], Coroutine[Any, Any, Reply]]") -> None:
+    """Ask, print the reply, and end with 1 where it is a refusal."""
+    from schemas.messages import ReplyResult
+
+    _quiet()
+
+    async def exchange() -> "Reply":
+        return await ask(await reach.connection())
+
+    reply = asyncio.run(exchange())
+    if reply.result is ReplyResult.REJECTED:
+        typer.echo(f"rejected, {reply.reason}: {reply.text}", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"accepted: {reply.text}")

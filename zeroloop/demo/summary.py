@@ -1,0 +1,52 @@
+"""What a demo has shown, in figures."""
+
+from collections.abc import Iterator
+
+from zeroloop.figures import energy, power, share
+from zeroloop.hall import Hall, mean_magnitude_w
+
+_SECONDS_PER_HOUR = 3600.0
+_LAST_S = 30
+_LABEL_WIDTH = 27
+
+
+def summarize(hall: Hall, elapsed_s: float) -> Iterator[str]:
+    """Yield the lines of a summary.
+
+    Args:
+        hall: what the live view has heard.
+        elapsed_s: since the equalizer first spoke.
+    """
+    yield f"Summary of {elapsed_s:.0f} s"
+    for label, text in _figures(hall, elapsed_s):
+        yield f"  {label:<{_LABEL_WIDTH}} {text}"
+
+
+def _figures(hall: Hall, elapsed_s: float) -> Iterator[tuple[str, str]]:
+    balance = hall.balance
+    if balance is None:
+        yield "equalizer", "never heard"
+        return
+    account = balance.energy
+    exchanged_wh = account.import_wh + account.export_wh
+    part = share(exchanged_wh, account.unbalanced_wh)
+    with_and_without = f"{energy(exchanged_wh)} with balancing, {energy(account.unbalanced_wh)} without ({part})"
+    yield "energy with the grid", with_and_without
+    last = hall.recent(_LAST_S)
+    with_w, without_w = (
+        mean_magnitude_w([item.with_w for item in last]),
+        mean_magnitude_w([item.without_w for item in last]),
+    )
+    yield (
+        f"residual, last {len(last)} s",
+        f"{power(with_w).lstrip('+')} of {power(without_w).lstrip('+')} ({share(with_w, without_w)})",
+    )
+    channels = balance.equalization_channels
+    rate = balance.setpoint_changes / channels / elapsed_s * _SECONDS_PER_HOUR if channels and elapsed_s > 0.0 else 0.0
+    yield (
+        "setpoint changes",
+        f"{balance.setpoint_changes} on {channels} channels: {rate:.0f} per channel and hour",
+    )
+    gap = hall.worst_gap
+    yield "worst gap between messages", "-" if gap is None else f"{gap.seconds:.2f} s ({gap.sender})"
+    yield "messages", f"{sum(hall.messages.values())}, {hall.malformed} malformed"

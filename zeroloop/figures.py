@@ -1,0 +1,32 @@
+"""Numbers and curves as text. People read kW; the wire has W."""
+
+from collections.abc import Sequence
+
+_BARS = "▁▂▃▄▅▆▇█"
+_KILO = 1000.0
+_SHOW_SIGN_FROM_W = 0.5
+
+
+def power(power_w: float) -> str:
+    """Return a signed power: `+19.98 kW`."""
+    if abs(power_w) < _SHOW_SIGN_FROM_W:
+        return "0 W"
+    return f"{power_w / _KILO:+.2f} kW" if abs(power_w) >= _KILO else f"{power_w:+.0f} W"
+
+
+def energy(energy_wh: float) -> str:
+    """Return an energy: `1.25 kWh`."""
+    return f"{energy_wh / _KILO:.2f} kWh" if abs(energy_wh) >= _KILO else f"{energy_wh:.0f} Wh"
+
+
+def sparkline(values: Sequence[float], width: int, top: float) -> str:
+    """Return the newest magnitudes as bars, `top` the highest; a full bar is at or above it."""
+    shown = list(values)[-width:]
+    highest = len(_BARS) - 1
+    levels = (round(abs(value) / top * highest) if top > 0.0 else 0 for value in shown)
+    return "".join(_BARS[min(level, highest)] for level in levels).rjust(width)
+
+
+def share(part: float, whole: float) -> str:
+    """Return a part of a whole in per cent; nothing where there is no whole."""
+    return f"{100.0 * part / whole:.1f} %" if whole > 0.0 else "-"

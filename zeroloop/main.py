@@ -1,0 +1,77 @@
+"""The command line's entry point, and what becomes of errors.
+
+Exit codes: 0 done; 1 refused, unanswered or broken off by a fault; 2 could not begin; 130 Ctrl-C.
+"""
+# ruff: noqa: PLC0415 - a command that works pays nothing for the errors of others
+
+import sys
+from typing import Any
+
+import typer
+
+from zeroloop.commands import app
+
+DONE = 0
+REFUSED = 1
+COULD_NOT_BEGIN = 2
+
+_USAGE_ERROR: Any = typer.BadParameter.__base__
+"""Its public children say that a command line is wrong; typer does not export the class itself."""
+
+
+def run() -> None:
+    """Run the command line; the entry point of `zeroloop`."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: list[str]) -> int:
+    """Run a command line and return its exit code; what keeps it from working is one line on stderr."""
+    try:
+        result = app(arguments, standalone_mode=False)
+    except _USAGE_ERROR as error:
+        return _complain(error.format_message())
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader (`| head`) has seen enough
+        sys.stdout = None  # nothing is left to flush to
+        return DONE
+    except Exception as error:
+        code = _exit_code(_first(error))
+        if code is None:
+            raise
+        return _complain(str(_first(error)), code)
+    return result if isinstance(result, int) else DONE
+
+
+def _first(error: BaseException) -> BaseException:
+    """Return what started it all, where several tasks failed together."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _exit_code(error: BaseException) -> int | None:
+    """Return the code for an error that is the user's business; None for one that is ours."""
+    from broker.errors import BrokerError
+    from schemas.settings import ConfigurationError
+    from station.drivers.protocol import DriverConfigurationError
+    from station.errors import StationError
+    from transport.session import TransportError
+    from zeroloop.ask import NoReplyError
+    from zeroloop.watch import NothingHeardError
+
+    match error:
+        case NoReplyError() | NothingHeardError():
+            return REFUSED
+        case ConfigurationError() | DriverConfigurationError() | BrokerError() | StationError() | TransportError():
+            return COULD_NOT_BEGIN
+        case OSError():
+            return COULD_NOT_BEGIN
+        case _:
+            return None
+
+
+def _complain(text: str, code: int = COULD_NOT_BEGIN) -> int:
+    line = " | ".join(part for part in text.splitlines() if part.strip())
+    print(f"zeroloop: {line}", file=sys.stderr)  # noqa: T201 - the one line
+    return code

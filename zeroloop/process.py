@@ -1,0 +1,72 @@
+"""What every long-running command shares: its log, its configuration file, and how it is stopped."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+from schemas.settings import ConfigurationError, Section, parse
+
+S = TypeVar("S", bound=Section)
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def log_to_stderr(level: str) -> None:
+    """Send the log to stderr, a line an event; journald and Docker take it from there.
+
+    Raises:
+        ConfigurationError: there is no such level.
+    """
+    names = ("debug", "info", "warning", "error")
+    if level.lower() not in names:
+        raise ConfigurationError(f"--log-level: must be one of {', '.join(names)}, not {level!r}")
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=level.upper(),
+        format="%(asctime)s %(levelname)-7s %(name)s %(message)s",
+        force=True,
+    )
+
+
+def read_settings(model: type[S], path: Path | None) -> S:
+    """Return the settings in a file, overridden by the environment; without a file, the defaults.
+
+    Raises:
+        ConfigurationError: one line that names the file, the key and what is allowed.
+    """
+    if path is None:
+        return parse(model, "", source="the defaults", environment=os.environ)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path}: is not UTF-8 text") from None
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+    return parse(model, text, source=str(path), environment=os.environ)
+
+
+async def until_stopped(service: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    """Run a service until it ends or SIGINT or SIGTERM asks it to; a second signal breaks it off."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    task = asyncio.ensure_future(service(stop))
+
+    def asked() -> None:
+        if stop.is_set():
+            task.cancel()
+        stop.set()
+
+    for number in _STOP_SIGNALS:
+        loop.add_signal_handler(number, asked)
+    try:
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    finally:
+        for number in _STOP_SIGNALS:
+            loop.remove_signal_handler(number)

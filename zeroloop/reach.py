@@ -1,0 +1,102 @@
+"""How a command finds its server: as a station does, unless it is told."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict
+
+from schemas.messages import Name
+from schemas.settings import BrokerSettings, ConfigurationError, Section
+from schemas.topics import is_name
+from station.connection import CACHE_FILE, Connection
+from station.discovery import DiscoveryRequest, discover
+from station.probe import Patience
+from zeroloop import clocks
+from zeroloop.process import read_settings
+
+_PATIENCE = Patience(answer_s=3.0, announcement_s=2.0)
+_FIND_TOLD_WITHIN_S = 5.0
+_FIND_WITHIN_S = 10.0
+_HIGHEST_PORT = 65535
+
+
+class _LoopPart(Section):
+    model_config = ConfigDict(extra="ignore")
+    name: Name | None = None
+
+
+class _StationPart(Section):
+    model_config = ConfigDict(extra="ignore")
+    loop: Name | None = None
+
+
+class _ClientPart(Section):
+    """What a command needs of an equalizer's or a station's configuration: the broker, and which loop."""
+
+    model_config = ConfigDict(extra="ignore")
+    broker: BrokerSettings | None = None
+    loop: _LoopPart = _LoopPart()
+    station: _StationPart = _StationPart()
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What was said on the command line of where the server is."""
+
+    host: str | None = None
+    port: int | None = None
+    loop: str | None = None
+    config: Path | None = None
+
+    def request(self) -> DiscoveryRequest:
+        """Return what to look for.
+
+        Raises:
+            ConfigurationError: an option or the file cannot be used.
+        """
+        if self.loop is not None and not is_name(self.loop):
+            raise ConfigurationError(f"--loop: {self.loop!r} is no name: 1 to 64 letters, digits, '_' or '-'")
+        if self.port is not None and not 0 < self.port <= _HIGHEST_PORT:
+            raise ConfigurationError(f"--port: must be a whole number from 1 to {_HIGHEST_PORT}, not {self.port}")
+        if self.host is not None and not self.host:
+            raise ConfigurationError("--host: must be a text that is not empty")
+        settings = read_settings(_ClientPart, self.config)
+        named = settings.loop.name if settings.loop.name is not None else settings.station.loop
+        loop = self.loop if self.loop is not None else named
+        broker = self._configured(settings.broker)
+        if self.told:
+            # Whoever names a broker means that one: a command must not reach another hall instead.
+            return DiscoveryRequest(broker, loop, local=None, dns_sd=False, patience=_PATIENCE)
+        return DiscoveryRequest(broker, loop, _cache_file(), patience=_PATIENCE)
+
+    @property
+    def told(self) -> bool:
+        """Whether the command line says where the broker is, so that nothing needs to be remembered."""
+        return self.host is not None or self.port is not None
+
+    async def connection(self) -> Connection:
+        """Return the way to the server.
+
+        Raises:
+            ConfigurationError: an option or the file cannot be used.
+            DiscoveryError: no server was found, or too many.
+        """
+        timeout_s = _FIND_TOLD_WITHIN_S if self.told else _FIND_WITHIN_S
+        return await discover(self.request(), clock=clocks.monotonic_s, timeout_s=timeout_s)
+
+    def _configured(self, broker: BrokerSettings | None) -> BrokerSettings | None:
+        if not self.told:
+            return broker
+        told: dict[str, Any] = {}
+        if self.host is not None:
+            told["host"] = self.host
+        if self.port is not None:
+            told["port"] = self.port
+        return (broker if broker is not None else BrokerSettings()).model_copy(update=told)
+
+
+def _cache_file() -> Path:
+    folder = os.environ.get("XDG_STATE_HOME", "")
+    return (Path(folder) if folder else Path.home() / ".local" / "state") / "zeroloop" / CACHE_FILE
