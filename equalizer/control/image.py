@@ -73,8 +73,6 @@ class LoopImage:
     back). It is no change of the load, so whoever remembers a remainder shifts it by this."""
     edges: tuple[LoadEdge, ...]
     """The announced changes ahead, rising in time."""
-    forecast_version: int
-    """Changes whenever the plans behind `edges` do."""
     round_complete: bool
     """Every channel of every online station has been heard live, or was given three periods to speak."""
     meter_power_w: float | None

@@ -9,6 +9,8 @@ from schemas.messages import Policy
 STALE_PERIODS = 3.0
 """A channel that has been silent for longer than this many telemetry periods is stale (contract)."""
 
+HORIZON_MARGIN_S = 10.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlSettings:
@@ -31,6 +33,16 @@ class ControlSettings:
     def stale_s(self) -> float:
         """The silence after which a channel is stale."""
         return STALE_PERIODS * self.period_s
+
+    @property
+    def horizon_s(self) -> float:
+        """How far ahead announced changes are looked at."""
+        return self.delay_s + HORIZON_MARGIN_S
+
+    @property
+    def certain_s(self) -> float:
+        """A plan that knows less far ahead than this announces nothing that the change budget could follow."""
+        return 0.5 * self.delay_s
 
     @classmethod
     def of(cls, settings: EqualizerSettings) -> Self:

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from equalizer.control.image import ChannelKey
 from equalizer.control.regulator import STILL, Confirmation
-from equalizer.control.trim import Trim
+from equalizer.control.trim import UNTRIMMED, Trim
 from schemas.messages import Basis, Phase, SetpointStep
 
 OrderKind: TypeAlias = Literal["change", "refresh"]
@@ -44,8 +44,10 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """A power of a channel. It is ordered for `at_s`; for the balance it counts from `effect_s` on: at an announced
-    edge the ramp starts half before it.
+    """A power of a channel.
+
+    It is ordered for `at_s`; for the balance it counts from `effect_s` on: at an announced edge the ramp starts half
+    before it.
     """
 
     at_s: float
@@ -93,7 +95,6 @@ class Look:
     """A look ahead that held a change back; it stands until the situation differs or the time is over."""
 
     mismatch_w: float
-    forecast_version: int
     until_s: float
 
 
@@ -115,7 +116,7 @@ class ControlState:
     held_back: Reason | None = None
     """Why nothing was changed at the last decision; counted once, when it begins."""
     look: Look | None = None
-    trim: Trim = Trim()
+    trim: Trim = UNTRIMMED
     changes: int = 0
 
 

@@ -23,6 +23,9 @@ class Trim:
     taken_s: float = float("-inf")
 
 
+UNTRIMMED = Trim()
+
+
 def advance(trim: Trim, image: LoopImage, settings: ControlSettings, now_s: float, *, held: bool) -> Trim:
     """Return the trim after at most one cycle; `held` (saturated, stale channels) lets it stand."""
     if now_s - trim.taken_s < CYCLE_S or image.meter_power_w is None or image.meter_heard_s is None:

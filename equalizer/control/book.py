@@ -1,0 +1,297 @@
+"""From messages to the image: running sums, so that a message costs the same in a hall of 50,000 channels as in one.
+
+`image` walks only what has fallen silent since it was last drawn, and the equalization channels that spoke.
+"""
+
+from collections import Counter
+from math import isfinite
+
+from equalizer.control.announcements import Announcements
+from equalizer.control.forecast import GRID_S, MICRO, Plan, is_usable
+from equalizer.control.image import ChannelKey, EqualizationView, LoopImage
+from equalizer.control.records import ChannelRecord, StationRecord, Tally
+from equalizer.control.settings import ControlSettings
+from schemas.messages import ChannelPlan, ChannelTelemetry, Presence, StationStatus
+
+
+class LoopBook:
+    """Accumulates what the link hears. Every method takes the monotonic time; none does I/O."""
+
+    def __init__(self, settings: ControlSettings) -> None:
+        self.ignored: Counter[str] = Counter()
+        """Messages that changed nothing, and plans that were dropped, by reason."""
+        self._settings = settings
+        self._stations: dict[str, StationRecord] = {}
+        self._channels: dict[ChannelKey, ChannelRecord] = {}
+        self._tally = Tally()
+        self._announcements = Announcements(self._tally, self.ignored)
+        self._equalizing: dict[ChannelKey, EqualizationView | None] = {}
+        self._views: tuple[EqualizationView, ...] | None = ()
+        self._online = 0
+        self._awaited: set[ChannelKey] = set()
+        self._started_s: float | None = None
+        self._round_complete = False
+        self._meter: tuple[float | None, float | None] = (None, None)
+
+    def telemetry(
+        self, station: str, channel: str, telemetry: ChannelTelemetry, *, retained: bool, now_s: float
+    ) -> None:
+        """Take a channel's measurement. A retained one is of unknown age: it counts, and counts as unknown."""
+        record = self._channels.get((station, channel))
+        if record is None:
+            record = self._open(station, channel, now_s)
+        if telemetry.boot_id == record.boot_id:
+            if telemetry.seq <= record.seq:
+                self.ignored["old_telemetry"] += 1
+                return
+        elif record.station.boot_id is not None and telemetry.boot_id != record.station.boot_id:
+            self.ignored["other_boot"] += 1
+            return
+        power_w = telemetry.power_w
+        if not isfinite(power_w):
+            self.ignored["not_finite"] += 1
+            return
+        power_uw = round(power_w * MICRO)
+        if (
+            retained
+            or not record.fresh
+            or record.plan is not None
+            or record.equalization is not None
+            or telemetry.equalization is not None
+            or telemetry.boot_id != record.boot_id
+        ):
+            self._hear(record, telemetry, power_uw, now_s, retained=retained)
+            return
+        # A load without a plan that spoke a moment ago: nearly every message of a large hall comes here.
+        record.seq = telemetry.seq
+        record.telemetry = telemetry
+        record.heard_s = now_s
+        tally = self._tally
+        tally.fresh.move_to_end(record.key)
+        before_uw = record.counted_uw
+        if power_uw != before_uw:
+            record.power_uw = record.counted_uw = record.remainder_uw = power_uw
+            tally.load_uw += power_uw - before_uw
+            tally.remainder_uw += power_uw - before_uw
+            tally.charging_uw += (max(0, power_uw)) - (max(0, before_uw))
+
+    def status(self, station: str, status: StationStatus, now_s: float) -> None:
+        """Take what a station says of itself, or its last will of it."""
+        record = self._station(station, now_s)
+        online = status.status is Presence.ONLINE
+        if not online and record.online and status.boot_id != record.boot_id:
+            self.ignored["late_will"] += 1
+            return
+        was_zeroed = record.is_zeroed
+        self._online += online - record.online
+        record.said = True
+        record.online = online
+        record.on_lost = status.on_lost
+        record.boot_id = status.boot_id
+        if online:
+            self._go_online(record, status, now_s, was_zeroed=was_zeroed)
+            return
+        for channel in record.channels.values():
+            self._awaited.discard(channel.key)
+            self._silence(channel)
+
+    def plan(self, station: str, channel: str, plan: ChannelPlan, now_s: float) -> None:
+        """Take what a channel's program will do next, counted from now."""
+        record = self._channels.get((station, channel))
+        if record is None:
+            record = self._open(station, channel, now_s)
+        boot_id = record.station.boot_id if record.station.boot_id is not None else record.boot_id
+        if boot_id is not None and plan.boot_id != boot_id:
+            self.ignored["other_boot"] += 1
+            return
+        source = record.plan_source
+        if source is not None and plan.boot_id == source[0] and plan.seq <= source[1]:
+            self.ignored["old_plan"] += 1
+            return
+        if not is_usable(plan):
+            self.ignored["not_finite"] += 1
+            return
+        record.plan_source = (plan.boot_id, plan.seq)
+        taken = Plan(plan, now_s)
+        if taken.end * GRID_S - now_s < self._settings.certain_s:
+            self.ignored["brief_plan"] += 1
+            record.waiting_plan = None
+            self._announcements.drop(record)
+        elif not record.fresh or record.boot_id != plan.boot_id:
+            record.waiting_plan = taken
+        elif record.equalization is None:
+            self._announcements.take(record, taken, now_s)
+
+    def meter(self, power_w: float, now_s: float) -> None:
+        """Take the grid meter's power; positive: the hall draws."""
+        if isfinite(power_w):
+            self._meter = (power_w, now_s)
+        else:
+            self.ignored["not_finite"] += 1
+
+    def forget(self, station: str) -> None:
+        """Forget a station and its channels: its retained status was cleared."""
+        record = self._stations.pop(station, None)
+        if record is not None:
+            self._online -= record.online
+            for channel in tuple(record.channels.values()):
+                self._close(channel)
+
+    def image(self, now_s: float) -> LoopImage:
+        """Draw the loop as it is now."""
+        tally, announcements = self._tally, self._announcements
+        self._age(now_s)
+        announcements.advance(now_s)
+        if self._views is None:
+            self._views = tuple(self._view(key) for key in sorted(self._equalizing))
+        total_uw = tally.load_uw + tally.equalization_uw
+        return LoopImage(
+            total_power_w=total_uw / MICRO,
+            load_power_w=tally.load_uw / MICRO,
+            equalization_power_w=tally.equalization_uw / MICRO,
+            charging_power_w=tally.charging_uw / MICRO,
+            discharging_power_w=(total_uw - tally.charging_uw) / MICRO,
+            unknown_power_w=tally.unknown_uw / MICRO,
+            channels=tally.known,
+            channels_stale=tally.stale,
+            stations_online=self._online,
+            equalization=self._views,
+            announced_power_w=announcements.forecast.announced_uw / MICRO,
+            remainder_power_w=tally.remainder_uw / MICRO,
+            transferred_power_w=announcements.transferred_uw / MICRO,
+            edges=announcements.forecast.edges(self._settings.horizon_s),
+            round_complete=self._round_complete,
+            meter_power_w=self._meter[0],
+            meter_heard_s=self._meter[1],
+        )
+
+    def _age(self, now_s: float) -> None:
+        """Find what has fallen silent, and whether everybody was heard."""
+        stale_s = self._settings.stale_s
+        fresh = self._tally.fresh
+        while fresh and now_s - (oldest := next(iter(fresh.values()))).heard_s > stale_s:
+            self._silence(oldest)
+        if not self._round_complete and self._started_s is not None:
+            elapsed_s = now_s - self._started_s
+            everybody = not self._awaited and elapsed_s >= self._settings.period_s
+            self._round_complete = everybody or elapsed_s > stale_s
+
+    def _view(self, key: ChannelKey) -> EqualizationView:
+        view = self._equalizing[key]
+        record = self._channels[key]
+        state, telemetry = record.equalization, record.telemetry
+        if view is None and state is not None and telemetry is not None:
+            view = self._equalizing[key] = EqualizationView(
+                key=key,
+                boot_id=telemetry.boot_id,
+                seq=telemetry.seq,
+                heard_s=record.heard_s,
+                fresh=record.fresh,
+                station_online=record.station.online,
+                power_w=record.counted_uw / MICRO,
+                charge_limit_w=state.charge_limit_w,
+                discharge_limit_w=state.discharge_limit_w,
+                ramp_w_per_s=state.ramp_w_per_s,
+                applied_w=state.applied_w,
+                last=state.last,
+                soc_ratio=telemetry.soc_ratio,
+                alarm=telemetry.alarm is not None,
+            )
+        if view is None:
+            raise AssertionError(f"{key} is listed as an equalization channel, and is none")
+        return view
+
+    def _hear(
+        self, record: ChannelRecord, telemetry: ChannelTelemetry, power_uw: int, now_s: float, *, retained: bool
+    ) -> None:
+        """Count a measurement that changes more than a power."""
+        tally, announcements = self._tally, self._announcements
+        if telemetry.boot_id != record.boot_id or telemetry.equalization is not None:
+            announcements.drop(record)
+        before_uw = record.counted_uw
+        tally.known += record.telemetry is None
+        record.boot_id = telemetry.boot_id
+        record.seq = telemetry.seq
+        record.telemetry = telemetry
+        record.power_uw = power_uw
+        if retained:
+            record.heard_s = now_s
+            tally.count(record, power_uw, abs(power_uw), telemetry.equalization)
+            self._silence(record)
+            self._list(record)
+            return
+        record.heard_s = now_s
+        self._awaited.discard(record.key)
+        tally.set_age(record, fresh=True, stale=False)
+        tally.count(record, power_uw, 0, telemetry.equalization)
+        self._list(record)
+        waiting, record.waiting_plan = record.waiting_plan, None
+        if waiting is not None and telemetry.equalization is None:
+            announcements.take_waiting(record, waiting, before_uw, now_s)
+        elif record.plan is not None:
+            announcements.compare(record, record.plan, now_s)
+
+    def _silence(self, record: ChannelRecord) -> None:
+        """Take a channel as stale, or as gone where its station is gone and said that it leaves 0 W."""
+        self._announcements.drop(record)
+        gone = record.station.is_zeroed
+        known = record.telemetry is not None
+        self._tally.set_age(record, fresh=False, stale=known and not gone)
+        counted_uw = 0 if gone else record.power_uw
+        self._tally.count(record, counted_uw, abs(counted_uw), record.equalization)
+        self._list(record)
+
+    def _list(self, record: ChannelRecord) -> None:
+        """Have the view of an equalization channel drawn anew."""
+        if record.equalization is not None:
+            self._equalizing[record.key] = None
+            self._views = None
+        elif record.key in self._equalizing:
+            del self._equalizing[record.key]
+            self._views = None
+
+    def _go_online(self, record: StationRecord, status: StationStatus, now_s: float, *, was_zeroed: bool) -> None:
+        announced = frozenset(status.channels)
+        for name in [name for name in record.channels if name not in announced]:
+            self._close(record.channels[name])
+        for name in status.channels:
+            channel = record.channels.get(name)
+            if channel is None:
+                self._open(record.name, name, now_s)
+                continue
+            restarted = channel.boot_id != status.boot_id
+            if channel.telemetry is None or (channel.fresh and not restarted):
+                self._list(channel)
+                continue
+            self._silence(channel)
+            if not self._round_complete:
+                self._awaited.add(channel.key)
+            if restarted and was_zeroed:
+                # The old process had ended with 0 W; what its channel said before is no measure of the new one.
+                self._tally.count(channel, 0, abs(channel.power_uw), channel.equalization)
+
+    def _station(self, name: str, now_s: float) -> StationRecord:
+        if self._started_s is None:
+            self._started_s = now_s
+        record = self._stations.get(name)
+        if record is None:
+            record = self._stations[name] = StationRecord(name)
+        return record
+
+    def _open(self, station: str, channel: str, now_s: float) -> ChannelRecord:
+        owner = self._station(station, now_s)
+        record = ChannelRecord((station, channel), owner)
+        owner.channels[channel] = record
+        self._channels[record.key] = record
+        if not self._round_complete and (owner.online or not owner.said):
+            self._awaited.add(record.key)
+        return record
+
+    def _close(self, record: ChannelRecord) -> None:
+        self._announcements.drop(record)
+        self._tally.set_age(record, fresh=False, stale=False)
+        self._tally.count(record, 0, 0, None)
+        self._tally.known -= record.telemetry is not None
+        self._list(record)
+        self._awaited.discard(record.key)
+        del record.station.channels[record.key[1]], self._channels[record.key]

@@ -1,0 +1,144 @@
+"""What the plans of all channels announce together: the power now, and its changes ahead.
+
+Edges fall on a grid of 0.1 s, so that the whole hall's forecast is one short list, however many channels plan. Powers
+are integers of microwatts: sums of them never drift.
+"""
+
+from bisect import bisect_right, insort
+from heapq import heappop, heappush
+from math import floor, isfinite
+
+from equalizer.control.image import LoadEdge
+from schemas.messages import ChannelPlan
+
+GRID_S = 0.1
+MICRO = 1e6
+SIGMA_LIMIT_S = 1.5
+"""A change whose time is less certain than this is not met ahead; the plan counts up to it."""
+LAG_S = 2.5
+"""Telemetry and the channel's ramp may be behind its plan by this much."""
+LEAD_S = 0.5
+
+
+class Plan:
+    """One channel's plan, its edges on the grid."""
+
+    __slots__ = ("alive", "edges", "end", "highest_uw", "powers_uw", "start_s")
+
+    def __init__(self, plan: ChannelPlan, now_s: float) -> None:
+        """Take a plan that was received at `now_s`; what is not certain is cut off."""
+        until_s = plan.until_s
+        edges: list[int] = []
+        powers_uw: list[int] = []
+        for segment in plan.segments:
+            if edges and segment.sigma_s is not None and segment.sigma_s > SIGMA_LIMIT_S:
+                until_s = min(until_s, segment.after_s)
+            if segment.after_s >= until_s and edges:
+                break
+            edge = round((now_s + segment.after_s) / GRID_S)
+            power_uw = round(segment.power_w * MICRO)
+            if edges and edges[-1] == edge:
+                powers_uw[-1] = power_uw
+            elif not powers_uw or powers_uw[-1] != power_uw:
+                edges.append(edge)
+                powers_uw.append(power_uw)
+        self.edges = edges
+        self.powers_uw = powers_uw
+        self.highest_uw = max(abs(power_uw) for power_uw in powers_uw)
+        self.start_s = now_s
+        self.end = round((now_s + until_s) / GRID_S)
+        self.alive = False
+
+    def range_uw(self, now_s: float) -> tuple[int, int] | None:
+        """Return the lowest and highest power that telemetry may now show; null while the plan is too young."""
+        if now_s - self.start_s < LAG_S:
+            return None
+        first = bisect_right(self.edges, floor((now_s - LAG_S) / GRID_S)) - 1
+        last = bisect_right(self.edges, floor((now_s + LEAD_S) / GRID_S))
+        powers_uw = self.powers_uw[max(first, 0) : last]
+        return min(powers_uw), max(powers_uw)
+
+
+def is_usable(plan: ChannelPlan) -> bool:
+    """Tell whether all numbers of a plan are finite."""
+    return isfinite(plan.until_s) and all(
+        isfinite(segment.after_s) and isfinite(segment.power_w) for segment in plan.segments
+    )
+
+
+class Forecast:
+    """The sum of all plans that count."""
+
+    __slots__ = ("_added", "_deltas_uw", "_drawn", "_edges", "_ends", "_grid", "_passed", "announced_uw")
+
+    def __init__(self) -> None:
+        self.announced_uw = 0
+        """The sum of all plans' powers at the last `advance`."""
+        self._passed = 0
+        self._grid: list[int] = []
+        self._deltas_uw: dict[int, int] = {}
+        self._ends: list[tuple[int, int, Plan]] = []
+        self._added = 0
+        self._edges: tuple[LoadEdge, ...] = ()
+        self._drawn = -1
+
+    def add(self, plan: Plan) -> None:
+        """Count a plan from now on."""
+        plan.alive = True
+        self._added += 1
+        heappush(self._ends, (plan.end, self._added, plan))
+        self._shift(plan, 1)
+
+    def remove(self, plan: Plan) -> None:
+        """Count a plan no more."""
+        plan.alive = False
+        self._shift(plan, -1)
+
+    def power_uw(self, plan: Plan) -> int:
+        """Return what a plan contributes to `announced_uw`."""
+        return plan.powers_uw[max(bisect_right(plan.edges, self._passed) - 1, 0)]
+
+    def advance(self, now_s: float) -> list[Plan]:
+        """Let time pass; return the plans whose knowledge has ended, for the caller to remove."""
+        passed = floor(now_s / GRID_S + 1e-6)
+        if passed <= self._passed:
+            return []
+        self._passed = passed
+        due = bisect_right(self._grid, passed)
+        if due > 0:
+            for edge in self._grid[:due]:
+                self.announced_uw += self._deltas_uw.pop(edge)
+            del self._grid[:due]
+        self._drawn = -1
+        ended: list[Plan] = []
+        while self._ends and self._ends[0][0] <= passed:
+            plan = heappop(self._ends)[2]
+            if plan.alive:
+                ended.append(plan)
+        return ended
+
+    def edges(self, horizon_s: float) -> tuple[LoadEdge, ...]:
+        """Return the announced changes from now to the horizon, rising in time."""
+        last = self._passed + round(horizon_s / GRID_S)
+        if self._drawn != last:
+            self._drawn = last
+            self._edges = tuple(
+                LoadEdge(edge * GRID_S, self._deltas_uw[edge] / MICRO)
+                for edge in self._grid[: bisect_right(self._grid, last)]
+                if self._deltas_uw[edge] != 0
+            )
+        return self._edges
+
+    def _shift(self, plan: Plan, sign: int) -> None:
+        """Add or take away a plan: its power now, and each of its edges ahead."""
+        before_uw = self.power_uw(plan)
+        self.announced_uw += sign * before_uw
+        for edge, power_uw in zip(plan.edges[1:], plan.powers_uw[1:], strict=True):
+            if edge <= self._passed:
+                continue
+            if edge not in self._deltas_uw:
+                insort(self._grid, edge)
+                self._deltas_uw[edge] = 0
+            self._deltas_uw[edge] += sign * (power_uw - before_uw)
+            before_uw = power_uw
+        self._drawn = -1
