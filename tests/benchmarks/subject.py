@@ -1,0 +1,70 @@
+"""The equalizer under measurement, in a process of its own: prints what it has counted as JSON lines.
+
+Usage: python subject.py CONFIG EXPECTED_CHANNELS
+
+Lines: `connected`, then `received` once EXPECTED_CHANNELS telemetries are in (seconds from the first to the last of
+them, CPU seconds of the process in that time), then `balancing` when the loop's round is complete.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+
+from equalizer.config import EqualizerSettings
+from equalizer.service import EqualizerService
+from schemas.messages import Phase
+from schemas.settings import parse
+
+WATCH_S = 0.002
+
+
+def say(**fact: float | str) -> None:
+    sys.stdout.write(json.dumps(fact) + "\n")
+    sys.stdout.flush()
+
+
+async def watch(service: EqualizerService, expected: int) -> None:
+    started_s, idle_kib = time.monotonic(), resident_kib()
+    while service.counters.telemetry == 0:
+        await asyncio.sleep(WATCH_S)
+    first_s, first_cpu_s, first_count = time.monotonic(), time.process_time(), service.counters.telemetry
+    say(fact="connected", after_s=first_s - started_s)
+    while service.counters.telemetry < expected:
+        await asyncio.sleep(WATCH_S)
+    say(
+        fact="received",
+        seconds=time.monotonic() - first_s,
+        cpu_s=time.process_time() - first_cpu_s,
+        messages=service.counters.telemetry - first_count,
+        kib=resident_kib() - idle_kib,
+    )
+    while service.phase is Phase.STARTING:
+        await asyncio.sleep(WATCH_S)
+    say(fact="balancing", after_s=time.monotonic() - started_s)
+
+
+def resident_kib() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1024
+
+
+async def main(path: Path, settings: EqualizerSettings) -> None:
+    service = EqualizerService(settings, base_dir=path.parent, clock=time.monotonic, utc=time.time)
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    watcher = asyncio.create_task(watch(service, int(sys.argv[2])), name="watch")
+    say(fact="started", pid=os.getpid())
+    await service.run(stop)
+    watcher.cancel()
+    await asyncio.gather(watcher, return_exceptions=True)
+
+
+logging.basicConfig(level=logging.WARNING)
+file = Path(sys.argv[1])
+asyncio.run(main(file, parse(EqualizerSettings, file.read_text(), source=str(file), environment={})))
