@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from math import ceil, floor, hypot, inf
 
 from schemas.messages import PlanSegment
-from station.channel.estimate import Exact, Expected, NotBefore, Prospect, end_of, magnitudes, present, to_come
+from station.channel.estimate import Exact, Expected, NotBefore, end_of
 from station.channel.program import Run, demand_after, direction, following, rated, work_at
+from station.channel.prospect import Prospect, magnitudes, present, to_come
 from station.channel.steps import Program, StepDemand, Work
 from station.drivers.protocol import Sample
 
