@@ -57,7 +57,7 @@ CELLS = {
 
 
 class OcvCurve:
-    """Open-circuit voltage over charge of a string of cells; straight between the table's points and beyond its ends."""
+    """Open-circuit voltage over charge of a string of cells; straight between and beyond the table's points."""
 
     __slots__ = ("_rise_v", "_volts")
 
