@@ -6,7 +6,8 @@ from typing import NamedTuple
 DATA_DIRECTORY = Path(__file__).with_name("data")
 DEVELOPMENT_FILE = DATA_DIRECTORY / "development.conf"
 PRODUCTION_FILE = DATA_DIRECTORY / "production.conf"
-ACCESS_FILE = DATA_DIRECTORY / "access.acl"
+MACHINES_ACCESS_FILE = DATA_DIRECTORY / "machines.acl"
+PEOPLE_ACCESS_FILE = DATA_DIRECTORY / "people.acl"
 
 _WHERE = "# --- Where it listens and what it keeps"
 """The line of development.conf below which a broker of our own has its own lines."""
