@@ -68,9 +68,11 @@ def load(path: Path) -> CachedConnection | None:
         return None
 
 
-def remember(path: Path, connection: Connection) -> None:
-    """Write a connection for the next start; a folder that cannot be written costs a log line, not the connection."""
-    known = load(path)
+def remember(path: Path, connection: Connection, known: CachedConnection | None) -> None:
+    """Write a connection for the next start, unless that is what is `known` already.
+
+    A folder that cannot be written to costs a log line, not the connection.
+    """
     source = connection.source
     if source is Source.CACHED:
         source = known.source if known is not None else Source.CACHED

@@ -119,6 +119,7 @@ async def discover(
         NoServerError: none was found in time; the text says where it was looked for.
         SeveralLoopsError: the configuration must name a loop.
     """
+    cached = load(request.cache_file) if request.cache_file is not None else None
     pause_s = _FIRST_PAUSE_S
     failure = "no broker answered"
     waiting = False
@@ -126,7 +127,7 @@ async def discover(
         async with asyncio.timeout(timeout_s):
             while True:
                 try:
-                    connection = await _sweep(request, clock)
+                    connection = await _sweep(request, cached, clock)
                 except NoServerError as error:
                     failure = str(error)
                     if not waiting:
@@ -140,6 +141,8 @@ async def discover(
                         connection.loop,
                         connection.source,
                     )
+                    if request.cache_file is not None:
+                        remember(request.cache_file, connection, cached)
                     return connection
                 await asyncio.sleep(pause_s)
                 pause_s = min(2.0 * pause_s, _LONGEST_PAUSE_S)
@@ -147,9 +150,8 @@ async def discover(
         raise NoServerError(f"no server found within {timeout_s:g} s: {failure}") from None
 
 
-async def _sweep(request: DiscoveryRequest, clock: Callable[[], float]) -> Connection:
+async def _sweep(request: DiscoveryRequest, cached: CachedConnection | None, clock: Callable[[], float]) -> Connection:
     """Look everywhere once."""
-    cached = load(request.cache_file) if request.cache_file is not None else None
     tried: list[str] = []
     search = _Search(request, cached)
     for source in Source:
@@ -161,15 +163,13 @@ async def _sweep(request: DiscoveryRequest, clock: Callable[[], float]) -> Conne
                 tried.append(f"{candidate.source}: {result}")
                 continue
             if candidate.known_loop is not None:
-                connection = Connection(
-                    result.broker, candidate.known_loop, source, _online(result.announcement(candidate.known_loop))
-                )
-                return _remembered(request, connection)
+                announcement = _online(result.announcement(candidate.known_loop))
+                return Connection(result.broker, candidate.known_loop, source, announcement)
             answers.append((source, result))
             tried.append(_silent(source, result, request.loop))
         found = choose(answers, request.loop)
         if found is not None:
-            return _remembered(request, found)
+            return found
     raise NoServerError("; ".join(tried) if tried else "nowhere to look")
 
 
@@ -251,12 +251,6 @@ def _silent(source: Source, answer: Answer, loop: str | None) -> str:
     if loop is not None and others:
         return f"{place}but has no server of loop {loop} (it has {', '.join(others)})"
     return f"{place}but no server has announced itself there"
-
-
-def _remembered(request: DiscoveryRequest, connection: Connection) -> Connection:
-    if request.cache_file is not None:
-        remember(request.cache_file, connection)
-    return connection
 
 
 async def survey(

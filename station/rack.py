@@ -17,6 +17,7 @@ from schemas.messages import (
     Severity,
 )
 from station.channel import machine
+from station.channel.due import plan_is_due
 from station.channel.outcome import (
     QUIET,
     Accepted,
@@ -189,7 +190,7 @@ class Rack:
         """Publish everything anew."""
         for slot in self._slots.values():
             slot.retained_s = None
-            self._memory.after(slot.id, partial(self._say, slot, Outputs(plan_due=True, telemetry_due_now=True)))
+            self._memory.after(slot.id, partial(self._say_anew, slot))
 
     # ── the end ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -286,9 +287,10 @@ class Rack:
             self._memory.after(slot.id, partial(self._say, slot, outputs))
 
     def _say(self, slot: _Slot, outputs: Outputs) -> None:
-        if outputs.plan_due:
+        # Both may have been said meanwhile, where this had to wait for the disk.
+        if outputs.plan_due and plan_is_due(slot.state, self._clock()):
             self._publish_plan(slot)
-        if outputs.telemetry_due_now:
+        if outputs.telemetry_due_now and slot.state.announce:
             self._publish_telemetry(slot)
         if outputs.reply is not None:
             self._outlet.reply(slot.id, outputs.reply)
@@ -301,6 +303,10 @@ class Rack:
                 event.text,
             )
             self._outlet.event(event.severity, event.code, event.text, channel_id=slot.id)
+
+    def _say_anew(self, slot: _Slot) -> None:
+        self._publish_plan(slot)
+        self._publish_telemetry(slot)
 
     def _publish_telemetry(self, slot: _Slot) -> None:
         if not self._outlet.connected:

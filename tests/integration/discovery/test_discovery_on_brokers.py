@@ -1,0 +1,250 @@
+"""How a station finds its server, on real brokers: each way of the contract, in its order."""
+
+import asyncio
+import json
+import logging
+import socket
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from equalizer.advertise import Advertisement
+from schemas.messages import Presence
+from schemas.settings import BrokerSettings
+from station import dns_sd
+from station.connection import Connection, Source
+from station.discovery import DiscoveryRequest, discover, survey
+from station.errors import NoServerError, SeveralLoopsError
+from station.probe import Patience
+from transport.session import Session
+
+pytestmark = pytest.mark.broker
+
+LOOPBACK = ("127.0.0.1",)
+MakeRequest = Callable[..., DiscoveryRequest]
+StartBroker = Callable[..., BrokerSettings]
+Announce = Callable[..., AbstractAsyncContextManager[Session]]
+
+
+async def found(request: DiscoveryRequest, timeout_s: float = 15.0) -> Connection:
+    return await discover(request, clock=time.monotonic, timeout_s=timeout_s)
+
+
+async def test_the_well_known_topic_of_the_configured_broker_names_loop_and_server(
+    start_broker: StartBroker, announced: Announce, request_with: MakeRequest
+) -> None:
+    broker = start_broker()
+    async with announced(broker, "main"):
+        connection = await found(request_with(configured=broker))
+    assert connection.loop == "main"
+    assert connection.source is Source.CONFIGURED
+    assert connection.announcement is not None
+    assert connection.announcement.server == "hall-a"
+
+
+async def test_the_connection_is_remembered_and_the_next_start_needs_nothing_else(
+    start_broker: StartBroker, announced: Announce, request_with: MakeRequest, cache_file: Path
+) -> None:
+    broker = start_broker()
+    async with announced(broker, "main"):
+        await found(request_with(configured=broker))
+    cache = json.loads(cache_file.read_text())
+    assert cache == {
+        "host": "127.0.0.1",
+        "port": broker.port,
+        "tls": False,
+        "loop": "main",
+        "protocol": "5",
+        "source": "configured",
+    }
+    again = await found(request_with())
+    assert (again.broker, again.loop, again.source) == (broker, "main", Source.CACHED)
+    assert json.loads(cache_file.read_text())["source"] == "configured"
+
+
+async def test_a_configured_broker_whose_loop_is_known_is_used_without_a_server(
+    start_broker: StartBroker, request_with: MakeRequest
+) -> None:
+    broker = start_broker()
+    started_s = time.monotonic()
+    connection = await found(request_with(configured=broker, loop="main"))
+    assert connection.loop == "main"
+    assert connection.announcement is None
+    assert time.monotonic() - started_s < 1.0
+
+
+async def test_without_a_server_and_a_known_loop_the_error_says_that_the_broker_answers(
+    start_broker: StartBroker, announced: Announce, request_with: MakeRequest
+) -> None:
+    broker = start_broker()
+    async with announced(broker, "main", status=Presence.OFFLINE):
+        with pytest.raises(NoServerError, match=f"{broker.port} answers, but no server has announced itself"):
+            await found(request_with(configured=broker), timeout_s=1.5)
+
+
+async def test_a_station_that_waits_takes_the_server_as_soon_as_it_comes(
+    start_broker: StartBroker, announced: Announce, request_with: MakeRequest
+) -> None:
+    broker = start_broker()
+    looking = asyncio.create_task(discover(request_with(configured=broker), clock=time.monotonic))
+    await asyncio.sleep(1.5)
+    assert not looking.done()
+    async with announced(broker, "late"):
+        assert (await asyncio.wait_for(looking, 10.0)).loop == "late"
+
+
+async def test_two_loops_need_a_name_and_the_error_lists_them(
+    start_broker: StartBroker, announced: Announce, request_with: MakeRequest
+) -> None:
+    broker = start_broker()
+    async with announced(broker, "south"), announced(broker, "north"):
+        with pytest.raises(SeveralLoopsError, match="north, south") as caught:
+            await found(request_with(configured=broker))
+        assert caught.value.loops == ("north", "south")
+        assert (await found(request_with(local=broker, loop="south"))).loop == "south"
+
+
+async def test_a_remembered_broker_that_is_gone_is_passed_over_and_replaced(
+    start_broker: StartBroker, announced: Announce, request_with: MakeRequest, cache_file: Path, nobody: BrokerSettings
+) -> None:
+    cache_file.write_text(
+        json.dumps({"host": "127.0.0.1", "port": nobody.port, "tls": False, "loop": "main", "source": "dns_sd"})
+    )
+    broker = start_broker()
+    async with announced(broker, "main"):
+        connection = await found(request_with(local=broker))
+    assert connection.source is Source.LOCAL
+    assert json.loads(cache_file.read_text())["port"] == broker.port
+
+
+async def test_a_remembered_broker_that_is_silent_is_passed_over_after_the_patience(
+    start_broker: StartBroker, announced: Announce, request_with: MakeRequest, cache_file: Path
+) -> None:
+    broker = start_broker()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        cache_file.write_text(
+            json.dumps({"host": "127.0.0.1", "port": port, "tls": False, "loop": "main", "source": "dns_sd"})
+        )
+        started_s = time.monotonic()
+        async with announced(broker, "main"):
+            patience = Patience(answer_s=1.0, announcement_s=1.0)
+            connection = await found(request_with(local=broker, patience=patience))
+    assert connection.broker.port == broker.port
+    assert 1.0 <= time.monotonic() - started_s < 4.0
+
+
+async def test_a_damaged_memory_is_passed_over_with_a_log_line(
+    start_broker: StartBroker,
+    announced: Announce,
+    request_with: MakeRequest,
+    cache_file: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cache_file.write_text('{"host": "127.0.0.1", "po')
+    broker = start_broker()
+    with caplog.at_level(logging.WARNING):
+        async with announced(broker, "main"):
+            connection = await found(request_with(local=broker))
+    assert connection.source is Source.LOCAL
+    assert sum("connection_cache_damaged" in line for line in caplog.messages) == 1
+    assert json.loads(cache_file.read_text())["port"] == broker.port
+
+
+async def test_a_memory_of_another_loop_than_the_configured_one_needs_an_announcement(
+    start_broker: StartBroker, announced: Announce, request_with: MakeRequest
+) -> None:
+    broker = start_broker()
+    async with announced(broker, "old"):
+        await found(request_with(configured=broker))
+        with pytest.raises(NoServerError, match="no server of loop new"):
+            await found(request_with(loop="new"), timeout_s=1.5)
+
+
+async def test_a_broker_that_refuses_mqtt_5_is_spoken_to_in_3_1_1(
+    start_broker: StartBroker, announced: Announce, request_with: MakeRequest, cache_file: Path
+) -> None:
+    broker = start_broker("embedded")
+    async with announced(broker.model_copy(update={"protocol": "3.1.1"}), "main"):
+        connection = await found(request_with(configured=broker))
+    assert connection.broker.protocol == "3.1.1"
+    assert json.loads(cache_file.read_text())["protocol"] == "3.1.1"
+
+
+async def test_a_broker_announced_by_dns_sd_is_found_and_gone_after_the_farewell(
+    start_broker: StartBroker, announced: Announce, request_with: MakeRequest
+) -> None:
+    broker = start_broker()
+    advertisement = Advertisement(broker, server="hall-a", loop="dnssd", interfaces=LOOPBACK)
+    await advertisement.start()
+    try:
+        async with announced(broker, "dnssd"):
+            connection = await found(request_with(dns_sd=True, interfaces=LOOPBACK, browse_s=1.0, loop="dnssd"))
+    finally:
+        await advertisement.stop()
+    assert connection.source is Source.DNS_SD
+    assert connection.broker == broker
+    assert broker.port not in {service.port for service in await dns_sd.browse(1.0, interfaces=LOOPBACK)}
+
+
+async def test_the_announcement_says_when_a_broker_speaks_only_3_1_1(nobody: BrokerSettings) -> None:
+    old = nobody.model_copy(update={"protocol": "3.1.1"})
+    advertisement = Advertisement(old, server="hall-a", loop="main", interfaces=LOOPBACK)
+    await advertisement.start()
+    try:
+        services = await dns_sd.browse(1.0, interfaces=LOOPBACK)
+    finally:
+        await advertisement.stop()
+    (service,) = [service for service in services if service.port == old.port]
+    assert service.protocol == "3.1.1"
+    assert service.hosts == ("127.0.0.1",)
+    assert not service.tls
+
+
+# zeroconf forgets its first socket where the second fails; the interpreter closes it.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_without_multicast_dns_sd_finds_nothing_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    unassigned = ("192.0.2.77",)
+    with caplog.at_level(logging.INFO):
+        assert await dns_sd.browse(0.1, interfaces=unassigned) == ()
+        advertisement = Advertisement(BrokerSettings(port=1), server="hall-a", loop="main", interfaces=unassigned)
+        await advertisement.start()
+        await advertisement.stop()
+    assert sum("dns_sd_unavailable" in line for line in caplog.messages) == 2
+
+
+async def test_a_survey_lists_every_broker_its_loops_and_what_does_not_answer(
+    start_broker: StartBroker, announced: Announce, request_with: MakeRequest, nobody: BrokerSettings
+) -> None:
+    first, second = start_broker(), start_broker()
+    advertisement = Advertisement(second, server="hall-a", loop="main", interfaces=LOOPBACK)
+    await advertisement.start()
+    try:
+        async with announced(first, "north"), announced(first, "south", status=Presence.OFFLINE):
+            request = request_with(configured=nobody, dns_sd=True, interfaces=LOOPBACK, local=first)
+            listed = await survey(4.0, clock=time.monotonic, request=request)
+    finally:
+        await advertisement.stop()
+    by_port = {one.broker.port: one for one in listed}
+    assert by_port[nobody.port].error is not None
+    assert by_port[second.port].source is Source.DNS_SD
+    assert by_port[second.port].servers == ()
+    assert [(one.loop, one.online) for one in by_port[first.port].servers] == [("north", True), ("south", False)]
+
+
+async def test_a_search_that_is_given_up_leaves_no_task_behind(
+    start_broker: StartBroker, request_with: MakeRequest
+) -> None:
+    broker = start_broker()
+    request = replace(request_with(configured=broker), dns_sd=True, interfaces=LOOPBACK)
+    searching = asyncio.create_task(discover(request, clock=time.monotonic))
+    await asyncio.sleep(1.2)
+    searching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await searching
+    await asyncio.sleep(0.1)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
