@@ -120,6 +120,7 @@ class Session:
         self._starved: dict[str, _Outgoing] = {}
         self._unacknowledged: dict[int, _Outgoing] = {}
         self._held: deque[_Outgoing] = deque(maxlen=_HELD_MESSAGES)
+        self._arrived: deque[tuple[str, bytes, bool]] = deque()
 
     async def run(self) -> None:
         """Connect, and connect again after every loss, until closed or cancelled."""
@@ -308,6 +309,8 @@ class Session:
     def _feed(self, client: _TappedClient, tapped: TappedSocket) -> None:
         while True:
             result = client.loop_read()
+            while self._arrived:
+                self._dispatch(*self._arrived.popleft())
             if self._socket is not tapped:
                 return
             if result != MQTTErrorCode.MQTT_ERR_SUCCESS:
@@ -403,7 +406,8 @@ class Session:
             self._fail(reason)
 
     def _received(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
-        self._dispatch(message.topic, bytes(message.payload), message.retain)
+        # Handed over once paho has let go of its locks: a handler that publishes would wait for them for ever.
+        self._arrived.append((message.topic, bytes(message.payload), message.retain))
 
     def _acknowledged(
         self, _client: Client, _userdata: object, mid: int, _reason: ReasonCode, _properties: Properties | None

@@ -22,6 +22,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done; 1 refused, unanswered or broken off by a fault; 2 could not begin; 130 Ctrl-C.",
     add_completion=False,
     rich_markup_mode=None,
+    pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

@@ -1,0 +1,51 @@
+"""What all tests share: a broker, programs that may be absent, and a watch over tasks that nobody ended."""
+
+import asyncio
+import inspect
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from broker.ports import free_port
+from broker.programs import find_mosquitto
+from broker.run import RunningBroker, start
+
+_PROGRAM_FOLDERS = ("/usr/sbin", "/sbin", "/usr/local/sbin")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Watch over every test that runs in an event loop; first in, last out."""
+    for item in items:
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
+            item.fixturenames.insert(0, "no_task_left")
+
+
+@pytest.fixture
+async def no_task_left() -> AsyncIterator[None]:
+    """Fail a test that leaves a task pending: it would run into the next one, or hide its error."""
+    yield
+    left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    assert not left, f"left pending: {', '.join(task.get_name() for task in left)}"
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[RunningBroker]:
+    """Yield a Mosquitto of the test's own, on a free port of the loopback interface."""
+    if find_mosquitto() is None:
+        pytest.skip("needs mosquitto (Debian: apt install mosquitto)")
+    with start("mosquitto", port=free_port("127.0.0.1", 0), data_dir=tmp_path / "broker") as running:
+        yield running
+
+
+def needs(program: str, package: str) -> str:
+    """Return a program's path, or skip the test and say what to install."""
+    found = shutil.which(program, path=os.pathsep.join((os.environ.get("PATH", ""), *_PROGRAM_FOLDERS)))
+    if found is None:
+        pytest.skip(f"needs {program} (Debian: apt install {package})")
+    return found
