@@ -40,13 +40,6 @@ class Reactions:
         return cumulated
 
 
-class SetpointKind(StrEnum):
-    """Why a setpoint is sent: to change the power, or to renew its lease."""
-
-    CHANGE = "change"
-    REFRESH = "refresh"
-
-
 @dataclass(slots=True)
 class EnergyCounters:
     """Energy since the process began, J. None of them ever falls, as a Prometheus counter must not.
@@ -80,7 +73,7 @@ class Counters:
 
     telemetry: int = 0
     malformed: dict[str, int] = field(default_factory=lambda: _zeroed(MalformedReason))
-    sent: dict[str, int] = field(default_factory=lambda: _zeroed(SetpointKind))
+    sent: dict[str, int] = field(default_factory=lambda: {"change": 0, "refresh": 0})
     refused: dict[str, int] = field(default_factory=lambda: _zeroed(SetpointReason))
     suppressed: dict[str, int] = field(default_factory=dict)
     reactions: Reactions = field(default_factory=Reactions)

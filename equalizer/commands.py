@@ -1,0 +1,106 @@
+"""Operators' commands to the loop: each is answered once, and done once."""
+
+import json
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Protocol
+
+from pydantic import ValidationError
+
+from schemas.codec import MAX_PAYLOAD_BYTES, MalformedError, decode
+from schemas.messages import LoopAction, LoopCommand, Reply, ReplyReason, ReplyResult
+
+_LOG = logging.getLogger(__name__)
+
+REMEMBERED_REPLIES = 1000
+
+
+class Operated(Protocol):
+    """What operators may do to the control."""
+
+    def pause(self) -> str:
+        """Set all equalization channels to 0 W and send nothing more; return what to tell the operator."""
+
+    def resume(self) -> str:
+        """Balance again; return what to tell the operator."""
+
+    def set_target(self, target_power_w: float) -> str:
+        """Steer to another total power; return what to tell the operator."""
+
+    def inactive(self) -> str | None:
+        """Return why commands cannot be obeyed now; None where they can."""
+
+
+class CommandDesk:
+    """Reads commands and returns the replies.
+
+    Args:
+        operated: what the commands act on.
+        malformed: told of a command that breaks the contract.
+        utc: seconds, for the replies' labels.
+    """
+
+    def __init__(
+        self, operated: Operated, *, malformed: Callable[[MalformedError], None], utc: Callable[[], float]
+    ) -> None:
+        self._operated = operated
+        self._malformed = malformed
+        self._utc = utc
+        self._replies: OrderedDict[str, Reply] = OrderedDict()
+
+    def answer(self, payload: bytes) -> Reply | None:
+        """Do what a command asks, once, and return its reply; None where nobody could tell whose it is."""
+        try:
+            command = decode(LoopCommand, payload)
+        except MalformedError as error:
+            self._malformed(error)
+            return self._complaint(payload, error)
+        known = self._replies.get(command.id)
+        if known is not None:
+            return known
+        reply = self._obey(command)
+        _LOG.info("command id=%s action=%s result=%s by=%s", command.id, command.action, reply.result, command.by)
+        self._replies[command.id] = reply
+        if len(self._replies) > REMEMBERED_REPLIES:
+            self._replies.popitem(last=False)
+        return reply
+
+    def _obey(self, command: LoopCommand) -> Reply:
+        if command.action not in list(LoopAction):
+            known = ", ".join(LoopAction)
+            return self._reply(command.id, command.action, f"known are {known}", ReplyReason.UNKNOWN_ACTION)
+        why = self._operated.inactive()
+        if why is not None:
+            return self._reply(command.id, command.action, why, ReplyReason.NOT_ACTIVE)
+        match LoopAction(command.action):
+            case LoopAction.PAUSE:
+                text = self._operated.pause()
+            case LoopAction.RESUME:
+                text = self._operated.resume()
+            case LoopAction.SET_TARGET:
+                if command.target_power_w is None:
+                    text = "set_target needs target_power_w"
+                    return self._reply(command.id, command.action, text, ReplyReason.MALFORMED)
+                text = self._operated.set_target(command.target_power_w)
+        return self._reply(command.id, command.action, text)
+
+    def _complaint(self, payload: bytes, error: MalformedError) -> Reply | None:
+        """Answer a command that breaks the contract but says who asks."""
+        if len(payload) > MAX_PAYLOAD_BYTES:
+            return None
+        try:
+            asked = json.loads(payload)
+            return self._reply(asked["id"], asked["action"], str(error), ReplyReason.MALFORMED)
+        except (ValueError, RecursionError, TypeError, KeyError, ValidationError):
+            return None
+
+    def _reply(self, command_id: str, action: str, text: str, reason: ReplyReason | None = None) -> Reply:
+        return Reply(
+            id=command_id,
+            action=action,
+            result=ReplyResult.ACCEPTED if reason is None else ReplyResult.REJECTED,
+            reason=reason,
+            text=text,
+            unix_time_s=self._utc(),
+        )

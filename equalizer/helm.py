@@ -1,0 +1,159 @@
+"""The control at work: keeps its state and its book, decides, and has the orders sent."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from equalizer.config import EqualizerSettings
+from equalizer.control import energy
+from equalizer.control.book import LoopBook
+from equalizer.control.image import ChannelKey, LoopImage
+from equalizer.control.settings import ControlSettings
+from equalizer.control.state import ControlState, Decision, Order, initial, restarted
+from equalizer.control.step import pause, resume, set_target, step, stop
+from equalizer.ledger import SavedAccount
+from equalizer.metrics import Counters
+from equalizer.voice import Standpoint, Voice
+from schemas.messages import LastDecision, Phase
+
+_LOG = logging.getLogger(__name__)
+
+
+class Helm:
+    """Decides over the image of the loop.
+
+    Args:
+        settings: of the equalizer.
+        saved: the energy account of earlier runs.
+        voice: sends the orders.
+        counters: of setpoints, reactions, energy.
+        clock: monotonic seconds.
+        utc: seconds, for labels.
+    """
+
+    def __init__(
+        self,
+        settings: EqualizerSettings,
+        *,
+        saved: SavedAccount,
+        voice: Voice,
+        counters: Counters,
+        clock: Callable[[], float],
+        utc: Callable[[], float],
+    ) -> None:
+        self._control = ControlSettings.of(settings)
+        self._voice = voice
+        self._counters = counters
+        self._clock = clock
+        self._utc = utc
+        self._changes_before = saved.setpoint_changes
+        self._changes = 0
+        self._energy = energy.EnergyBook(
+            import_wh=saved.import_wh, export_wh=saved.export_wh, unbalanced_wh=saved.unbalanced_wh
+        )
+        self._state: ControlState = initial(self._control)
+        self._last_decision: LastDecision | None = None
+        self.book = LoopBook(self._control)
+        self.image: LoopImage = self.book.image(clock())
+        self.decision: Decision | None = None
+
+    @property
+    def phase(self) -> Phase:
+        """The control's phase at its last decision."""
+        return self._state.phase
+
+    @property
+    def saved(self) -> SavedAccount:
+        """What a next run shall go on from."""
+        return SavedAccount(
+            import_wh=self._energy.import_wh,
+            export_wh=self._energy.export_wh,
+            unbalanced_wh=self._energy.unbalanced_wh,
+            setpoint_changes=self._changes_before + self._changes,
+        )
+
+    def restart(self) -> None:
+        """Forget the measurements: all of them are stale. What was asked of the channels is remembered."""
+        self.book = LoopBook(self._control)
+        self._state = restarted(self._state)
+        self._energy = replace(self._energy, at_s=None)
+        self.look()
+
+    def look(self) -> LoopImage:
+        """Draw the image of now, without deciding anything."""
+        self.image = self.book.image(self._clock())
+        return self.image
+
+    def decide(self, now_s: float) -> Decision:
+        """Decide on the image of `now_s`; nothing is sent yet."""
+        self.image = self.book.image(now_s)
+        self._state, self.decision = step(self._state, self.image, self._control, now_s)
+        for reason, count in self.decision.suppressed:
+            self._counters.suppressed[reason] = self._counters.suppressed.get(reason, 0) + count
+        self._account(now_s)
+        return self.decision
+
+    def send(self, orders: tuple[Order, ...], epoch: int) -> dict[ChannelKey, int]:
+        """Send orders and return the seq of each."""
+        seqs = {}
+        for order in orders:
+            seqs[order.station, order.channel] = self._voice.setpoint(order, epoch)
+            self._counters.sent[order.kind] += 1
+            if order.kind == "change":
+                self._changes += 1
+                self._last_decision = LastDecision(unix_time_s=self._utc(), reason=order.reason)
+                _LOG.info(
+                    "setpoint station=%s channel=%s reason=%s steps=%s",
+                    order.station,
+                    order.channel,
+                    order.reason,
+                    ",".join(f"{at.after_s:g}s:{at.power_w:.0f}W" for at in order.steps),
+                )
+        return seqs
+
+    def halt(self, now_s: float) -> tuple[Order, ...]:
+        """Return the orders that bring every equalization channel to 0 W."""
+        self.image = self.book.image(now_s)
+        self._state, decision = stop(self._state, self.image, self._control, now_s)
+        return decision.orders
+
+    def pause(self) -> str:
+        """Have all equalization channels brought to 0 W, then send nothing more."""
+        already = self._state.paused
+        self._state = pause(self._state)
+        return "was paused already" if already else "paused: all equalization channels go to 0 W"
+
+    def resume(self) -> str:
+        """Balance again."""
+        paused = self._state.paused
+        self._state = resume(self._state)
+        return "balancing again" if paused else "was not paused"
+
+    def set_target(self, target_power_w: float) -> str:
+        """Steer the total power elsewhere; the configuration's target returns with a restart."""
+        self._state = set_target(self._state, target_power_w)
+        return f"target is {target_power_w:g} W"
+
+    def standpoint(self, phase: Phase) -> Standpoint:
+        """Return what is to be said of the loop, under a phase that may be the server's rather than the control's."""
+        return Standpoint(
+            image=self.image,
+            phase=phase,
+            target_power_w=self._state.target_power_w,
+            shortfall_w=0.0 if self.decision is None else self.decision.shortfall_w,
+            setpoint_changes=self._changes_before + self._changes,
+            energy=self._energy,
+            last_decision=self._last_decision,
+        )
+
+    def _account(self, now_s: float) -> None:
+        if self._state.phase is Phase.STARTING:
+            self._energy = replace(self._energy, at_s=None)  # a part of the loop is not the loop
+            return
+        before = self._energy
+        self._energy = after = energy.advance(before, self.image, now_s)
+        self._counters.energy.add_wh(
+            import_wh=after.import_wh - before.import_wh,
+            export_wh=after.export_wh - before.export_wh,
+            avoided_wh=after.avoided_wh - before.avoided_wh,
+        )

@@ -1,0 +1,296 @@
+"""The hot path: what the broker delivers, straight into the book.
+
+A topic is parsed when it is first seen; from then on one look-up leads to the handler of its channel. What a message
+changes is noted, and the control is asked for once a batch, not once a message.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from equalizer.control.book import LoopBook
+from equalizer.meter import read_power
+from equalizer.metrics import Counters
+from schemas import topics
+from schemas.codec import MalformedError, MalformedReason, decode
+from schemas.messages import (
+    ChannelPlan,
+    ChannelTelemetry,
+    Presence,
+    ServerAnnouncement,
+    SetpointEcho,
+    SetpointResult,
+    StationStatus,
+)
+from schemas.topics import ChannelAddress, ChannelTopic, LoopAddress, LoopTopic, StatusAddress
+
+_LOG = logging.getLogger(__name__)
+
+LARGEST_LOOP_TOPICS = 500_000
+"""Two topics a channel and one a station; whatever floods the broker with names beyond is not remembered."""
+_COMPLAINTS = 10_000
+
+Handler = Callable[[bytes, bool], None]
+
+
+class Listener(Protocol):
+    """Whom the link tells what is not mere measurement."""
+
+    def material(self, now_s: float) -> None:
+        """Something came that may call for a decision."""
+
+    def announcement(self, message: ServerAnnouncement, *, retained: bool) -> None:
+        """A server of this loop spoke; it may be this one."""
+
+    def station(self, name: str, presence: Presence | None, *, retained: bool) -> None:
+        """A station said that it is there or gone; None: it was removed."""
+
+    def echo(self, station: str, channel: str, echo: SetpointEcho, *, fresh: bool) -> None:
+        """A channel says what became of a setpoint; fresh: it decided on it just now."""
+
+
+class Link:
+    """Takes messages apart and hands them to the book.
+
+    Args:
+        loop: the loop's name; messages of other loops are ignored.
+        book: collects what the stations say; may be exchanged.
+        counters: what is counted on the way.
+        clock: monotonic seconds.
+        material_w: a change of the loop's power by this much is worth a decision at once.
+        meter: topic, key path and factor of the grid meter.
+        command: called with an operator's command.
+    """
+
+    def __init__(
+        self,
+        loop: str,
+        *,
+        book: LoopBook,
+        counters: Counters,
+        clock: Callable[[], float],
+        material_w: float,
+        meter: tuple[str, tuple[str, ...], float],
+        command: Callable[[bytes], None],
+    ) -> None:
+        self.book = book
+        self.counters = counters
+        self.listener: Listener
+        """Told what is not mere measurement; set before the first message."""
+        self.clock = clock
+        self.of_unknown_age = True
+        """Until the broker has delivered what it held for this connection, nothing proves that a message is new."""
+        self._loop = loop
+        self._material_w = material_w
+        self._moved_w = 0.0
+        self._operator = command
+        self._meter_topic, self._meter_path, self._meter_factor = meter
+        self._handlers: dict[str, Handler] = {self._meter_topic: self._meter}
+        self._complained: set[str] = set()
+
+    @property
+    def filters(self) -> tuple[tuple[str, int], ...]:
+        """What to subscribe to, each with its QoS; presence first."""
+        loop = self._loop
+        return (
+            (topics.loop_topic(loop, LoopTopic.SERVER), 1),
+            (topics.status_filter(loop), 1),
+            (topics.loop_topic(loop, LoopTopic.COMMAND), 1),
+            (self._meter_topic, 0),
+            (topics.channel_filter(loop, ChannelTopic.PLAN), 0),
+            (topics.channel_filter(loop, ChannelTopic.TELEMETRY), 0),
+        )
+
+    def reset(self, book: LoopBook) -> None:
+        """Begin anew with an empty book; what comes is of unknown age until `of_unknown_age` is taken back."""
+        self.book = book
+        self.of_unknown_age = True
+        self._moved_w = 0.0
+        self._handlers = {self._meter_topic: self._meter}
+
+    def take(self, topic: str, payload: bytes, retained: bool) -> None:  # noqa: FBT001 - the session's callback
+        """Take one message. Never raises for what a message holds."""
+        handler = self._handlers.get(topic)
+        if handler is None:
+            handler = self._resolve(topic)
+            if handler is None:
+                return
+        handler(payload, retained)
+
+    def malformed(self, source: str, reason: MalformedReason, text: str) -> None:
+        """Count a message that breaks the contract, and log the first of each source."""
+        self.counters.malformed[reason] += 1
+        if source not in self._complained and len(self._complained) < _COMPLAINTS:
+            self._complained.add(source)
+            _LOG.warning("malformed source=%s reason=%s text=%r", source, reason, text[:200])
+
+    def moved(self, change_w: float) -> bool:
+        """Add a channel's change of power; true where the loop's has moved enough since the last decision."""
+        self._moved_w += change_w
+        return abs(self._moved_w) >= self._material_w
+
+    def decided(self) -> None:
+        """Note that a decision has seen everything so far."""
+        self._moved_w = 0.0
+
+    def _resolve(self, topic: str) -> Handler | None:
+        match topics.parse(topic):
+            case ChannelAddress(loop, station, channel, leaf) if loop == self._loop:
+                handler = self._channel_handler(topic, station, channel, leaf)
+            case StatusAddress(loop, station) if loop == self._loop:
+                handler = _StationFeed(self, station, topic).status
+            case LoopAddress(loop, LoopTopic.SERVER) if loop == self._loop:
+                handler = self._announcement
+            case LoopAddress(loop, LoopTopic.COMMAND) if loop == self._loop:
+                handler = self._command
+            case _:
+                handler = None
+        if handler is None or len(self._handlers) >= LARGEST_LOOP_TOPICS:
+            self._refuse(topic)
+            return None
+        self._handlers[topic] = handler
+        return handler
+
+    def _channel_handler(self, topic: str, station: str, channel: str, leaf: ChannelTopic) -> Handler | None:
+        match leaf:
+            case ChannelTopic.TELEMETRY:
+                return _ChannelFeed(self, station, channel, topic).telemetry
+            case ChannelTopic.PLAN:
+                return _ChannelFeed(self, station, channel, topic).plan
+            case _:
+                return None
+
+    def _refuse(self, topic: str) -> None:
+        if topic not in self._complained and len(self._complained) < _COMPLAINTS:
+            self._complained.add(topic)
+            _LOG.warning("ignored topic=%s", topic[:200])
+
+    def _announcement(self, payload: bytes, retained: bool) -> None:  # noqa: FBT001 - a handler
+        if not payload:
+            return
+        try:
+            message = decode(ServerAnnouncement, payload)
+        except MalformedError as error:
+            self.malformed("server", error.reason, str(error))
+            return
+        self.listener.announcement(message, retained=retained)
+
+    def _command(self, payload: bytes, retained: bool) -> None:  # noqa: FBT001 - a handler
+        if retained:
+            self.malformed("command", MalformedReason.UNEXPECTED_RETAIN, "a retained command")
+            return
+        self._operator(payload)
+
+    def _meter(self, payload: bytes, retained: bool) -> None:  # noqa: FBT001 - a handler
+        if not payload or retained or self.of_unknown_age:
+            return  # a retained reading may be hours old
+        try:
+            power_w = read_power(payload, self._meter_path, self._meter_factor)
+        except MalformedError as error:
+            self.malformed(self._meter_topic, error.reason, str(error))
+            return
+        self.book.meter(power_w, self.clock())
+
+
+class _StationFeed:
+    """The status of one station."""
+
+    __slots__ = ("_link", "_name", "_topic")
+
+    def __init__(self, link: Link, name: str, topic: str) -> None:
+        self._link = link
+        self._name = name
+        self._topic = topic
+
+    def status(self, payload: bytes, retained: bool) -> None:  # noqa: FBT001 - a handler
+        link = self._link
+        now_s = link.clock()
+        if not payload:
+            link.book.forget(self._name)
+            link.listener.station(self._name, None, retained=retained)
+            link.listener.material(now_s)
+            return
+        try:
+            message = decode(StationStatus, payload)
+        except MalformedError as error:
+            link.malformed(self._topic, error.reason, str(error))
+            return
+        link.book.status(self._name, message, now_s)
+        link.listener.station(self._name, message.status, retained=retained)
+        link.listener.material(now_s)
+
+
+class _ChannelFeed:
+    """The telemetry or the plans of one channel."""
+
+    __slots__ = ("_channel", "_doing", "_echoed", "_heard", "_link", "_power_w", "_station", "_topic")
+
+    def __init__(self, link: Link, station: str, channel: str, topic: str) -> None:
+        self._link = link
+        self._station = station
+        self._channel = channel
+        self._topic = topic
+        self._heard = False
+        self._power_w = 0.0
+        self._doing: object = None
+        self._echoed: SetpointEcho | None = None
+
+    def telemetry(self, payload: bytes, retained: bool) -> None:  # noqa: FBT001 - a handler
+        link = self._link
+        link.counters.telemetry += 1
+        try:
+            message = decode(ChannelTelemetry, payload)
+        except MalformedError as error:
+            if payload:
+                link.malformed(self._topic, error.reason, str(error))
+            return
+        retained = retained or link.of_unknown_age
+        now_s = link.clock()
+        link.book.telemetry(self._station, self._channel, message, retained=retained, now_s=now_s)
+        material = link.moved(message.power_w - self._power_w)
+        self._power_w = message.power_w
+        equalization = message.equalization
+        doing = (message.step_id, message.work_status, message.alarm is None, equalization is None)
+        if doing != self._doing:
+            self._doing = doing
+            material = True
+        if equalization is not None and equalization.last is not None:
+            material = self._echo(equalization.last, fresh=self._heard and not retained) or material
+        if not retained:
+            self._heard = True
+        if material:
+            link.listener.material(now_s)
+
+    def plan(self, payload: bytes, retained: bool) -> None:  # noqa: FBT001 - a handler
+        link = self._link
+        if retained:
+            link.malformed(self._topic, MalformedReason.UNEXPECTED_RETAIN, "a retained plan")
+            return
+        try:
+            message = decode(ChannelPlan, payload)
+        except MalformedError as error:
+            link.malformed(self._topic, error.reason, str(error))
+            return
+        if link.of_unknown_age:
+            return  # its times count from sending, and nobody knows when that was
+        now_s = link.clock()
+        link.book.plan(self._station, self._channel, message, now_s)
+        link.listener.material(now_s)
+
+    def _echo(self, echo: SetpointEcho, *, fresh: bool) -> bool:
+        """Report a decision of the channel once; true where it is a new one."""
+        known = self._echoed
+        if known is not None and _same(known, echo):
+            return False
+        self._echoed = echo
+        link = self._link
+        if fresh and echo.result is SetpointResult.REJECTED and echo.reason is not None:
+            link.counters.refused[echo.reason] += 1
+        link.listener.echo(self._station, self._channel, echo, fresh=fresh)
+        return True
+
+
+def _same(one: SetpointEcho, other: SetpointEcho) -> bool:
+    return (
+        one.seq == other.seq and one.epoch == other.epoch and one.result is other.result and one.server == other.server
+    )

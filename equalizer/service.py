@@ -1,0 +1,220 @@
+"""The equalizer as a process: what wires it together, starts it and ends it."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Callable, Coroutine
+from importlib.metadata import version
+from pathlib import Path
+
+from equalizer import fencing
+from equalizer.advertise import Advertisement
+from equalizer.commands import CommandDesk
+from equalizer.config import EqualizerSettings, warnings
+from equalizer.duty import Duty
+from equalizer.exposition import live_page, metrics_page, ready_page, serve
+from equalizer.helm import Helm
+from equalizer.ledger import Ledger, SavedAccount
+from equalizer.link import Link
+from equalizer.metrics import Counters, EqualizerMetrics
+from equalizer.reach import reachable_host
+from equalizer.voice import Voice
+from schemas.codec import MalformedError
+from schemas.settings import ConfigurationError
+from schemas.topics import LoopTopic, loop_topic
+from transport.session import Session
+
+_LOG = logging.getLogger(__name__)
+
+_SECOND_S = 1.0
+_SAVE_EVERY_S = 30.0
+_FLUSH_S = 2.0
+_MATERIAL_PART = 0.25
+"""Part of `release_w` by which the loop must move to be looked at between the regular cycles."""
+
+
+class EqualizerService:
+    """Balances one loop until it is told to stop.
+
+    Args:
+        settings: the whole configuration.
+        base_dir: what relative paths in it start from.
+        clock: monotonic seconds.
+        utc: seconds since 1970, for labels only.
+    """
+
+    def __init__(
+        self, settings: EqualizerSettings, *, base_dir: Path, clock: Callable[[], float], utc: Callable[[], float]
+    ) -> None:
+        self.settings = settings
+        self.counters = Counters()
+        self._clock = clock
+        self._utc = utc
+        self._ledger = Ledger(base_dir / settings.state.dir, settings.loop.name)
+        self._reached = asyncio.Event()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Balance until `stop` is set; then bring every equalization channel to 0 W and take leave.
+
+        Raises:
+            ConfigurationError: the state folder cannot be used, or the metrics' port cannot be listened on.
+        """
+        for text in warnings(self.settings):
+            _LOG.warning("configuration hint=%r", text)
+        self._assemble(*self._opened())
+        async with contextlib.AsyncExitStack() as exits:
+            await self._serve_metrics(exits)
+            session = _started(self._session.run(), "equalizer-session", exits)
+            exits.push_async_callback(self._session.close)
+            second = _started(self._every_second(), "equalizer-second", exits)
+            advertised = _started(self._advertise(), "equalizer-advertise", exits)
+            stopped = _started(stop.wait(), "equalizer-stop", exits)
+            await asyncio.wait({stopped, session, second}, return_when=asyncio.FIRST_COMPLETED)
+            await self._duty.leave()
+            await self._session.flush(_FLUSH_S)
+            self._save()
+            for task in (session, second, advertised):
+                if task.done():
+                    task.result()
+
+    # ── the parts ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _opened(self) -> tuple[fencing.Fence, SavedAccount]:
+        """Read the state files, and store the epoch of this run before it is used."""
+        own = fencing.Identity(self.settings.loop.server, self._utc())
+        try:
+            fence = fencing.opened(own, self._ledger.epoch())
+            saved = self._ledger.account()
+            self._ledger.store_epoch(fence.epoch)
+        except OSError as error:
+            raise ConfigurationError(f"state.dir: {error.filename}: {error.strerror}") from None
+        for text in self._ledger.damaged:
+            _LOG.error("state_file_damaged what=%r", text)
+        return fence, saved
+
+    def _assemble(self, fence: fencing.Fence, saved: SavedAccount) -> None:
+        settings, clock, utc = self.settings, self._clock, self._utc
+        self._voice = Voice(
+            settings,
+            version=version("zeroloop"),
+            started_unix_time_s=fence.own.started_unix_time_s,
+            metrics_url=self._metrics_url(),
+            clock=clock,
+            utc=utc,
+        )
+        self._helm = Helm(settings, saved=saved, voice=self._voice, counters=self.counters, clock=clock, utc=utc)
+        self._link = self._make_link()
+        self._duty = Duty(
+            fence,
+            helm=self._helm,
+            voice=self._voice,
+            ledger=self._ledger,
+            link=self._link,
+            subscribe=lambda: self._session.subscribe(*self._link.filters),
+            lease_s=settings.setpoint.ttl_s,
+            period_s=settings.telemetry.period_s,
+            clock=clock,
+        )
+        self._desk = CommandDesk(self._duty, malformed=self._malformed_command, utc=utc)
+        self._session = Session(
+            settings.broker,
+            client_id=f"zeroloop-equalizer-{settings.loop.name}-{secrets.token_hex(4)}",
+            on_message=self._link.take,
+            on_connected=self._connected,
+            on_disconnected=self._duty.lost_broker,
+            will=self._voice.will(fence.epoch),
+            clock=clock,
+        )
+        self._voice.session = self._session
+
+    def _make_link(self) -> Link:
+        settings = self.settings
+        meter = settings.meter
+        topic = meter.topic if meter.topic is not None else loop_topic(settings.loop.name, LoopTopic.METER)
+        return Link(
+            settings.loop.name,
+            book=self._helm.book,
+            counters=self.counters,
+            clock=self._clock,
+            material_w=_MATERIAL_PART * settings.control.release_w,
+            meter=(topic, meter.power_path, meter.factor),
+            command=self._command,
+        )
+
+    # ── what it does by itself ────────────────────────────────────────────────────────────────────────────────────
+
+    async def _every_second(self) -> None:
+        saved_s = self._clock()
+        while True:
+            await asyncio.sleep(_SECOND_S)
+            self._duty.second()
+            if self._clock() - saved_s >= _SAVE_EVERY_S:
+                saved_s = self._clock()
+                await asyncio.to_thread(self._save)
+
+    def _save(self) -> None:
+        try:
+            self._ledger.store_account(self._helm.saved)
+        except OSError as error:
+            _LOG.error("energy_not_saved error=%r", str(error))
+
+    async def _advertise(self) -> None:
+        """Announce the broker by DNS-SD once it has been reached, until cancelled."""
+        if not self.settings.discovery.advertise:
+            return
+        await self._reached.wait()
+        loop = self.settings.loop
+        advertisement = Advertisement(self.settings.broker, server=loop.server, loop=loop.name)
+        try:
+            await advertisement.start()
+            await asyncio.Event().wait()
+        finally:
+            await advertisement.stop()
+
+    def _connected(self) -> None:
+        self._reached.set()
+        self._duty.connected_to_broker()
+
+    # ── what others ask ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def _command(self, payload: bytes) -> None:
+        reply = self._desk.answer(payload)
+        if reply is not None:
+            self._voice.reply(reply)
+
+    def _malformed_command(self, error: MalformedError) -> None:
+        self._link.malformed("command", error.reason, str(error))
+
+    async def _serve_metrics(self, exits: contextlib.AsyncExitStack) -> None:
+        metrics = self.settings.metrics
+        if metrics.port == 0:
+            return
+        exposition = EqualizerMetrics(self.settings.loop.name, self.counters, self._duty.gauges).exposition
+        pages = {
+            "/metrics": metrics_page(exposition),
+            "/ready": ready_page(self._duty.hindrance),
+            "/live": live_page,
+        }
+        server = await serve(metrics.host, metrics.port, pages)
+        exits.callback(server.close)
+
+    def _metrics_url(self) -> str | None:
+        metrics = self.settings.metrics
+        if metrics.port == 0:
+            return None
+        return f"http://{reachable_host(metrics.host, self.settings.broker.host)}:{metrics.port}/metrics"
+
+
+def _started(
+    work: "Coroutine[object, object, object]", name: str, exits: contextlib.AsyncExitStack
+) -> "asyncio.Task[object]":
+    """Start a task that ends with the service."""
+    task = asyncio.create_task(work, name=name)
+
+    async def end() -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    exits.push_async_callback(end)
+    return task
