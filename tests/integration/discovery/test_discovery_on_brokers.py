@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,14 @@ LOOPBACK = ("127.0.0.1",)
 MakeRequest = Callable[..., DiscoveryRequest]
 StartBroker = Callable[..., BrokerSettings]
 Announce = Callable[..., AbstractAsyncContextManager[Session]]
+
+
+def remembered(cache_file: Path) -> dict[str, Any]:
+    return dict(json.loads(cache_file.read_text()))
+
+
+def write(cache_file: Path, content: str) -> None:
+    cache_file.write_text(content)
 
 
 async def found(request: DiscoveryRequest, timeout_s: float = 15.0) -> Connection:
@@ -52,7 +61,7 @@ async def test_the_connection_is_remembered_and_the_next_start_needs_nothing_els
     broker = start_broker()
     async with announced(broker, "main"):
         await found(request_with(configured=broker))
-    cache = json.loads(cache_file.read_text())
+    cache = remembered(cache_file)
     assert cache == {
         "host": "127.0.0.1",
         "port": broker.port,
@@ -63,7 +72,7 @@ async def test_the_connection_is_remembered_and_the_next_start_needs_nothing_els
     }
     again = await found(request_with())
     assert (again.broker, again.loop, again.source) == (broker, "main", Source.CACHED)
-    assert json.loads(cache_file.read_text())["source"] == "configured"
+    assert remembered(cache_file)["source"] == "configured"
 
 
 async def test_a_configured_broker_whose_loop_is_known_is_used_without_a_server(
@@ -111,14 +120,15 @@ async def test_two_loops_need_a_name_and_the_error_lists_them(
 async def test_a_remembered_broker_that_is_gone_is_passed_over_and_replaced(
     start_broker: StartBroker, announced: Announce, request_with: MakeRequest, cache_file: Path, nobody: BrokerSettings
 ) -> None:
-    cache_file.write_text(
-        json.dumps({"host": "127.0.0.1", "port": nobody.port, "tls": False, "loop": "main", "source": "dns_sd"})
+    write(
+        cache_file,
+        json.dumps({"host": "127.0.0.1", "port": nobody.port, "tls": False, "loop": "main", "source": "dns_sd"}),
     )
     broker = start_broker()
     async with announced(broker, "main"):
         connection = await found(request_with(local=broker))
     assert connection.source is Source.LOCAL
-    assert json.loads(cache_file.read_text())["port"] == broker.port
+    assert remembered(cache_file)["port"] == broker.port
 
 
 async def test_a_remembered_broker_that_is_silent_is_passed_over_after_the_patience(
@@ -127,8 +137,9 @@ async def test_a_remembered_broker_that_is_silent_is_passed_over_after_the_patie
     broker = start_broker()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        cache_file.write_text(
-            json.dumps({"host": "127.0.0.1", "port": port, "tls": False, "loop": "main", "source": "dns_sd"})
+        write(
+            cache_file,
+            json.dumps({"host": "127.0.0.1", "port": port, "tls": False, "loop": "main", "source": "dns_sd"}),
         )
         started_s = time.monotonic()
         async with announced(broker, "main"):
@@ -145,14 +156,14 @@ async def test_a_damaged_memory_is_passed_over_with_a_log_line(
     cache_file: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    cache_file.write_text('{"host": "127.0.0.1", "po')
+    write(cache_file, '{"host": "127.0.0.1", "po')
     broker = start_broker()
     with caplog.at_level(logging.WARNING):
         async with announced(broker, "main"):
             connection = await found(request_with(local=broker))
     assert connection.source is Source.LOCAL
     assert sum("connection_cache_damaged" in line for line in caplog.messages) == 1
-    assert json.loads(cache_file.read_text())["port"] == broker.port
+    assert remembered(cache_file)["port"] == broker.port
 
 
 async def test_a_memory_of_another_loop_than_the_configured_one_needs_an_announcement(
@@ -172,7 +183,7 @@ async def test_a_broker_that_refuses_mqtt_5_is_spoken_to_in_3_1_1(
     async with announced(broker.model_copy(update={"protocol": "3.1.1"}), "main"):
         connection = await found(request_with(configured=broker))
     assert connection.broker.protocol == "3.1.1"
-    assert json.loads(cache_file.read_text())["protocol"] == "3.1.1"
+    assert remembered(cache_file)["protocol"] == "3.1.1"
 
 
 async def test_a_broker_announced_by_dns_sd_is_found_and_gone_after_the_farewell(
