@@ -1,6 +1,6 @@
 """`make bench`: measures the equalizer beside a C client on the same broker, in the same run, and prints tables.
 
-Usage: python tests/benchmarks/measure.py [ingest|reaction|start|scaling ...] [--write docs/benchmarks.md]
+Usage: python -m tests.benchmarks [ingest|reaction|start|scaling ...] [--write docs/benchmarks.md]
 
 Absolute times say little on a shared machine; each table carries the reference's figure beside the product's.
 """
