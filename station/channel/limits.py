@@ -6,6 +6,8 @@ from station.drivers.protocol import Sample
 
 LONGEST_RAMP_STEP_S = 0.5
 """A process that was held up does not make its lost time good in one jump of power."""
+RESIDUE_W = 1e-6
+"""What rounding leaves of a ramp is no step of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ def clamp(power_w: float, limits: Limits) -> float:
 def ramp(power_w: float, target_w: float, ramp_w_per_s: float, elapsed_s: float) -> float:
     """Return the power after `elapsed_s` on the way to a target."""
     step_w = ramp_w_per_s * min(max(elapsed_s, 0.0), LONGEST_RAMP_STEP_S)
+    if abs(target_w - power_w) <= step_w + RESIDUE_W:
+        return target_w
     return min(max(target_w, power_w - step_w), power_w + step_w)
 
 

@@ -6,9 +6,10 @@ import pytest
 
 from schemas.messages import ChannelPlan, ChannelTelemetry, StepType, WorkStatus
 from schemas.settings import ConfigurationError, parse
-from station.config import StationSettings
 from station.channel.states import Life
+from station.config import StationSettings
 from station.drivers.protocol import ConstantCurrent, ConstantPower, Off
+from tests.unit.channel.bench import Battery, build
 
 REST: dict[str, Any] = {"step": "rest", "until": {"time_s": 1000.0}}
 
@@ -48,8 +49,8 @@ def charge(current_a: float, **until: float) -> dict[str, Any]:
         ),
     ],
 )
-def test_a_step_ends_when_it_should(new_bench: Any, step: dict[str, Any], ends_after_s: float) -> None:
-    bench = new_bench(step, REST)
+def test_a_step_ends_when_it_should(step: dict[str, Any], ends_after_s: float) -> None:
+    bench = build(step, REST)
     bench.tick()
     began_s = bench.now_s
     while bench.telemetry().step_id == 1:
@@ -58,9 +59,9 @@ def test_a_step_ends_when_it_should(new_bench: Any, step: dict[str, Any], ends_a
     assert bench.now_s - began_s == pytest.approx(ends_after_s, abs=0.35)
 
 
-def test_cccv_holds_the_voltage_and_ends_when_the_current_has_fallen(new_bench: Any, new_battery: Any) -> None:
+def test_cccv_holds_the_voltage_and_ends_when_the_current_has_fallen() -> None:
     cccv = {"step": "cccv_chg", "current_a": 72.0, "voltage_v": 357.5, "until": {"current_a": 10.0}}
-    bench = new_bench(cccv, REST, battery=new_battery(volts_per_ah=10.0, charge_ah=5.0))
+    bench = build(cccv, REST, battery=Battery(volts_per_ah=10.0, charge_ah=5.0))
     bench.run(200.0)
     told = [message for message in bench.published if isinstance(message, ChannelTelemetry)]
     charging = [message for message in told if message.step_type is StepType.CCCV_CHG and message.current_a > 0.0]
@@ -69,16 +70,16 @@ def test_cccv_holds_the_voltage_and_ends_when_the_current_has_fallen(new_bench: 
     assert told[-1].step_id == 2
 
 
-def test_a_full_battery_ends_cv_although_its_current_never_rose(new_bench: Any) -> None:
+def test_a_full_battery_ends_cv_although_its_current_never_rose() -> None:
     cv = {"step": "cv_chg", "voltage_v": 350.05, "current_a": 72.0, "until": {"current_a": 1.0}}
-    bench = new_bench(cv, REST)
+    bench = build(cv, REST)
     bench.run(4.0)
     assert bench.telemetry().step_type is StepType.CV_CHG
     bench.run(2.0)
     assert bench.telemetry().step_id == 2
 
 
-def test_a_profile_of_power_and_of_current_is_followed(new_bench: Any) -> None:
+def test_a_profile_of_power_and_of_current_is_followed() -> None:
     power = {
         "step": "sim",
         "profile": ({"after_s": 0.0, "power_w": 1000.0}, {"after_s": 1.0, "power_w": -2000.0}),
@@ -86,7 +87,7 @@ def test_a_profile_of_power_and_of_current_is_followed(new_bench: Any) -> None:
         "runs": 2,
     }
     current = {"step": "sim", "profile": ({"after_s": 0.0, "current_a": -5.0},), "duration_s": 1.0}
-    bench = new_bench(power, current)
+    bench = build(power, current)
     bench.tick()
     demands = []
     for _ in range(55):
@@ -100,15 +101,15 @@ def test_a_profile_of_power_and_of_current_is_followed(new_bench: Any) -> None:
     assert bench.telemetry().work_status is WorkStatus.FINISHED
 
 
-def test_time_ends_do_not_drift_with_the_ticks(new_bench: Any) -> None:
-    bench = new_bench(rest(0.25), rest(0.25), repeat=0)
+def test_time_ends_do_not_drift_with_the_ticks() -> None:
+    bench = build(rest(0.25), rest(0.25), repeat=0)
     bench.run(10.05)
     assert bench.state.run.began_s - 100.1 == pytest.approx(9.75, abs=0.3)
     assert (bench.state.run.began_s - 100.1) % 0.25 == pytest.approx(0.0, abs=1e-6)
 
 
-def test_loops_nest_and_count_their_cycles(new_bench: Any) -> None:
-    bench = new_bench(
+def test_loops_nest_and_count_their_cycles() -> None:
+    bench = build(
         rest(1.0),
         rest(1.0),
         {"step": "loop", "first": 2, "times": 2},
@@ -120,8 +121,8 @@ def test_loops_nest_and_count_their_cycles(new_bench: Any) -> None:
     assert bench.state.life is Life.FINISHED
 
 
-def test_a_program_repeats_as_often_as_configured(new_bench: Any) -> None:
-    twice = new_bench(rest(1.0), repeat=2)
+def test_a_program_repeats_as_often_as_configured() -> None:
+    twice = build(rest(1.0), repeat=2)
     twice.run(5.0)
     assert twice.steps_seen() == [(1, 1), (1, 2), (0, 0)]
 
@@ -130,25 +131,25 @@ def test_a_program_repeats_as_often_as_configured(new_bench: Any) -> None:
     "settings",
     [{"repeat": 0, "program": (rest(1.0),)}, {"program": (rest(1.0), {"step": "loop", "first": 1, "times": 0})}],
 )
-def test_zero_means_for_ever(new_bench: Any, settings: dict[str, Any]) -> None:
-    bench = new_bench(**settings)
+def test_zero_means_for_ever(settings: dict[str, Any]) -> None:
+    bench = build(**settings)
     bench.run(100.0)
     assert bench.state.life is Life.PROGRAM
     assert bench.telemetry().cycle_count == pytest.approx(100, abs=1)
 
 
-def test_a_channel_asks_for_no_more_than_its_rating(new_bench: Any) -> None:
-    bench = new_bench(charge(100.0, time_s=10.0), charge_limit_w=7000.0)
+def test_a_channel_asks_for_no_more_than_its_rating() -> None:
+    bench = build(charge(100.0, time_s=10.0), charge_limit_w=7000.0)
     bench.run(2.0)
     assert bench.measure().power_w == pytest.approx(7000.0, rel=0.02)
-    power = new_bench({"step": "cp_dchg", "power_w": 9000.0, "until": {"time_s": 9.0}}, discharge_limit_w=7000.0)
+    power = build({"step": "cp_dchg", "power_w": 9000.0, "until": {"time_s": 9.0}}, discharge_limit_w=7000.0)
     power.run(2.0)
     assert power.state.demand == ConstantPower(-7000.0)
 
 
 @pytest.mark.parametrize("until", [{"voltage_v": 357.4}, {"charge_ah": 0.1}, {"time_s": 5.0}])
-def test_the_new_plan_goes_out_before_the_telemetry_of_the_step(new_bench: Any, until: dict[str, float]) -> None:
-    bench = new_bench(charge(72.0, **until), rest(30.0))
+def test_the_new_plan_goes_out_before_the_telemetry_of_the_step(until: dict[str, float]) -> None:
+    bench = build(charge(72.0, **until), rest(30.0))
     bench.run(15.0)
     kinds = [type(message) for message in bench.published if message.step_id == 2]  # type: ignore[union-attr]
     assert kinds[:2] == [ChannelPlan, ChannelTelemetry]
@@ -160,8 +161,10 @@ def test_the_new_plan_goes_out_before_the_telemetry_of_the_step(new_bench: Any, 
         ('{ step = "rest", until = { voltage_v = 3.0 } }', "time_s"),
         ('{ step = "rest", until = { time_s = 1.0 } }, { step = "loop", first = 2, times = 1 }', "earlier step"),
         (
-            '{ step = "rest", until = { time_s = 1.0 } }, { step = "loop", first = 1, times = 2 },'
-            '{ step = "loop", first = 2, times = 2 }',
+            (
+                '{ step = "rest", until = { time_s = 1.0 } }, { step = "loop", first = 1, times = 2 },'
+                '{ step = "loop", first = 2, times = 2 }'
+            ),
             "not another loop",
         ),
     ],

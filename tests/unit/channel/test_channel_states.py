@@ -17,7 +17,7 @@ def test_every_pair_is_either_listed_or_an_error(life: Life, trigger: Trigger) -
 
 
 def test_every_state_is_reached_and_left() -> None:
-    assert {after for after in TRANSITIONS.values()} == set(Life)
+    assert set(TRANSITIONS.values()) == set(Life)
     assert {before for before, _ in TRANSITIONS} == set(Life)
 
 

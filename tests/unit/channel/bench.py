@@ -3,14 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-import pytest
-
 from schemas.messages import ChannelCommand, ChannelPlan, ChannelTelemetry, Reply, Setpoint
 from station.channel import machine
 from station.channel.outcome import ChannelEvent, Decision, DriverTrouble, Outputs, Remembered
 from station.channel.state import ChannelState
 from station.config import ChannelSection
-from station.drivers.protocol import ConstantCurrent, ConstantPower, Demand, Off, OwnProgram, Preview, Sample
+from station.drivers.protocol import ConstantCurrent, ConstantPower, Demand, Off, OwnProgram, OwnStep, Preview, Sample
 
 TICK_S = 0.1
 BOOT = "boot-1"
@@ -56,7 +54,7 @@ class Bench:
     events: list[ChannelEvent] = field(default_factory=list)
     next_telemetry_s: float = 0.0
     preview: Preview | None = None
-    own_step: Any = None
+    own_step: OwnStep | None = None
     seq: int = 0
 
     def measure(self, **changes: Any) -> Sample:  # noqa: ANN401 - any field of a sample
@@ -170,18 +168,4 @@ def build(
         "repeat": 1,
     }
     section = ChannelSection.model_validate(values | settings)
-    bench = Bench(machine.initial(section, memory, BOOT, 100.0, own_program=own_program), battery or Battery())
-    bench.own_step = None
-    return bench
-
-
-@pytest.fixture(scope="session")
-def new_bench() -> Any:  # noqa: ANN401 - `build`, whose keywords are free
-    """Return what builds a bench."""
-    return build
-
-
-@pytest.fixture(scope="session")
-def new_battery() -> type[Battery]:
-    """Return what builds a battery."""
-    return Battery
+    return Bench(machine.initial(section, memory, BOOT, 100.0, own_program=own_program), battery or Battery())
