@@ -1,7 +1,7 @@
 """A battery as an equivalent circuit: open-circuit voltage, R0, two RC pairs, charge counting and self-heating.
 
-Within a step the current is taken as its mean, for which charge, RC pairs and temperature are exact: the results depend
-on the length of the steps only as far as the current changes within one.
+Within a step the current is taken as its mean, for which charge and RC pairs are exact: the results depend on the
+length of the steps only as far as the current changes within one.
 
 Sign: positive current charges. All quantities are the whole battery's.
 """
@@ -102,14 +102,15 @@ class Battery:
     def advance(self, duration_s: float, mean_a: float) -> None:
         """Let time pass under a mean current."""
         own = self.parameters
+        keep1, keep2 = exp(-duration_s / own.tau1_s), exp(-duration_s / own.tau2_s)
+        rc1_v = self.rc1_v * keep1 + own.r1_ohm * (1.0 - keep1) * mean_a
+        rc2_v = self.rc2_v * keep2 + own.r2_ohm * (1.0 - keep2) * mean_a
         heat_w = own.r0_ohm * mean_a * mean_a
         if own.r1_ohm > 0.0:
-            heat_w += self.rc1_v * self.rc1_v / own.r1_ohm
+            heat_w += 0.5 * (self.rc1_v * self.rc1_v + rc1_v * rc1_v) / own.r1_ohm
         if own.r2_ohm > 0.0:
-            heat_w += self.rc2_v * self.rc2_v / own.r2_ohm
-        keep1, keep2 = exp(-duration_s / own.tau1_s), exp(-duration_s / own.tau2_s)
-        self.rc1_v = self.rc1_v * keep1 + own.r1_ohm * (1.0 - keep1) * mean_a
-        self.rc2_v = self.rc2_v * keep2 + own.r2_ohm * (1.0 - keep2) * mean_a
+            heat_w += 0.5 * (self.rc2_v * self.rc2_v + rc2_v * rc2_v) / own.r2_ohm
+        self.rc1_v, self.rc2_v = rc1_v, rc2_v
         stored = own.charge_efficiency_ratio if mean_a > 0.0 else 1.0
         self.soc_ratio += stored * mean_a * duration_s / (3600.0 * own.capacity_ah)
         if own.heat_loss_w_per_k > 0.0:

@@ -175,6 +175,7 @@ class SimulatedChannel:
             return 0.0, 0.0
         ratings, battery = self.ratings, self.battery
         relaxed_v, resistance_ohm = battery.relaxed_v(), battery.sustained_ohm()
+        lowest_v = max(ratings.voltage_min_v, relaxed_v / 2.0)  # below the half, more current gives less power
         charge_w = min(
             ratings.charge_limit_w,
             ratings.max_current_a * relaxed_v,
@@ -185,7 +186,7 @@ class SimulatedChannel:
             ratings.discharge_limit_w,
             ratings.max_current_a * ratings.voltage_min_v,
             ratings.discharge_limit_w * battery.soc_ratio / DERATE_SOC_RATIO,
-            ratings.voltage_min_v * (relaxed_v - ratings.voltage_min_v) / resistance_ohm,
+            lowest_v * (relaxed_v - lowest_v) / resistance_ohm,
         )
         return max(0.0, charge_w), max(0.0, discharge_w)
 
