@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+import sys
 
 _CONNECT = bytes([0x10, 16, 0, 4]) + b"MQTT" + bytes([4, 0b10, 0, 5, 0, 4]) + b"zl-?"
 """MQTT 3.1.1, clean session, keep-alive 5 s, client id `zl-?`: what every broker we start understands."""
@@ -45,3 +46,7 @@ def _speaks_tls(address: tuple[str, int], timeout_s: float) -> bool:
         return "ALERT" in str(error.reason)
     except OSError:
         return False
+
+
+if __name__ == "__main__":  # a container's health check
+    sys.exit(0 if answers(sys.argv[1], int(sys.argv[2])) else 1)

@@ -48,7 +48,8 @@ def own_topics(station: str) -> set[str]:
 
 
 def stations_inbox(station: str) -> set[str]:
-    return {f"{LOOP}/server", f"{station}/status", f"{station}/channel/1/setpoint", f"{station}/channel/1/command"}
+    own = {f"{station}/channel/1/{leaf}" for leaf in ("telemetry", "setpoint", "command")}
+    return {f"{LOOP}/server", f"{station}/status"} | own
 
 
 ALL_OF_THE_LOOP = {topic for topic in TOPICS if topic.startswith(LOOP)}
@@ -146,7 +147,7 @@ def production_text(folder: Path, kept: Path, ports: tuple[int, int, int]) -> st
     text = PRODUCTION_FILE.read_text()
     for shipped, here in (
         ("/etc/zeroloop/broker/", f"{folder}/"),
-        ("/var/lib/mosquitto/", f"{kept}/"),
+        ("/var/lib/zeroloop-broker/", f"{kept}/"),
         ("listener 8883", f"listener {ports[0]} 127.0.0.1"),
         ("listener 8884", f"listener {ports[1]} 127.0.0.1"),
         ("listener 8885", f"listener {ports[2]} 127.0.0.1"),
