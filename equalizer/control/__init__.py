@@ -1,1 +1,4 @@
-"""The control of the loop: pure functions over frozen values."""
+"""The control of the loop: pure functions over frozen values.
+
+`LoopBook` draws a `LoopImage` from the messages; `step` decides on it.
+"""

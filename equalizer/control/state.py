@@ -74,11 +74,15 @@ class Hold:
     """Epoch and seq of the channel's last echo when the order went out: another one answers it."""
     answered: bool = True
     tries: int = 0
-    counted: bool = True
-    """Counted upon. Not, while it rejects, is silent, or does not deliver."""
+    rejected: bool = False
+    """It rejected the last order, or never answered it; a refresh that it applies clears this."""
     off_since_s: float | None = None
     retry_s: float = NEVER_S
     """A channel that did not deliver is not counted upon before this."""
+
+    def is_counted(self, now_s: float) -> bool:
+        """Tell whether the channel is counted upon."""
+        return not self.rejected and now_s >= self.retry_s
 
     def power_w(self, at_s: float) -> float:
         """Return the level that counts at a time."""

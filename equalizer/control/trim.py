@@ -5,6 +5,7 @@ not integrated; and it takes the median of the last readings, so a step that the
 """
 
 from dataclasses import dataclass
+from math import isfinite
 from statistics import median
 
 from equalizer.control.image import LoopImage
@@ -30,7 +31,12 @@ def advance(trim: Trim, image: LoopImage, settings: ControlSettings, now_s: floa
     """Return the trim after at most one cycle; `held` (saturated, stale channels) lets it stand."""
     if now_s - trim.taken_s < CYCLE_S or image.meter_power_w is None or image.meter_heard_s is None:
         return trim
-    if held or settings.meter_gain <= 0.0 or now_s - image.meter_heard_s > settings.meter_stale_s:
+    if (
+        held
+        or not isfinite(image.meter_power_w)
+        or settings.meter_gain <= 0.0
+        or now_s - image.meter_heard_s > settings.meter_stale_s
+    ):
         return Trim(trim.power_w, (), now_s)
     readings_w = (*trim.readings_w, image.meter_power_w - image.total_power_w)[-READINGS:]
     if len(readings_w) < READINGS:

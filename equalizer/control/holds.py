@@ -1,0 +1,212 @@
+"""What each equalization channel has been asked, held against what its telemetry shows. Powers in W, signed."""
+
+from dataclasses import replace
+from math import isfinite
+
+from equalizer.control.allocation import Slot
+from equalizer.control.image import EqualizationView
+from equalizer.control.settings import ControlSettings
+from equalizer.control.state import NEVER_S, Hold, Level
+from schemas.messages import SetpointResult, SetpointStep
+
+BASIS_MAX_S = 10.0
+"""A channel whose newest telemetry is older takes no setpoint: the station would reject it at 15 s."""
+ANSWER_PERIODS = 2.5
+TRIES = 3
+DELIVERY_S = 10.0
+DELIVERY_RATIO = 0.05
+RETRY_S = 30.0
+LOCK_MARGIN_S = 0.1
+"""Two setpoints may travel differently long; what arrives is still `delay_s` apart."""
+SETTLE_PERIODS = 2.0
+
+
+def is_usable(view: EqualizationView, now_s: float) -> bool:
+    """Tell whether a channel can be sent a setpoint now."""
+    return view.fresh and view.station_online and not view.alarm and view.age_s(now_s) <= BASIS_MAX_S
+
+
+def is_finite(view: EqualizationView) -> bool:
+    """Tell whether every number of a view is one."""
+    return view.ramp_w_per_s > 0.0 and isfinite(
+        view.power_w + view.applied_w + view.charge_limit_w + view.discharge_limit_w + view.ramp_w_per_s + view.heard_s
+    )
+
+
+def adopt(view: EqualizationView, settings: ControlSettings, now_s: float, before: Hold | None = None) -> Hold:
+    """Take over what a channel is doing, without a step; when it was last changed is not forgotten."""
+    ramp_s = abs(view.applied_w - view.power_w) / view.ramp_w_per_s
+    # A change that was sent ahead and never came counts no more.
+    changed_s = NEVER_S
+    if before is not None:
+        changed_s = before.changed_s if before.changed_s <= now_s else before.prior_changed_s
+    return Hold(
+        levels=(Level(now_s, now_s, view.applied_w),),
+        boot_id=view.boot_id,
+        changed_s=changed_s,
+        prior_changed_s=changed_s,
+        settled_s=now_s + ramp_s + SETTLE_PERIODS * settings.period_s,
+        rejected=before.rejected if before is not None else False,
+        retry_s=before.retry_s if before is not None else NEVER_S,
+    )
+
+
+def reconcile(hold: Hold, view: EqualizationView, settings: ControlSettings, now_s: float) -> Hold:
+    """Return what is asked of a channel after its newest telemetry."""
+    if view.boot_id != hold.boot_id:
+        return adopt(view, settings, now_s, replace(hold, rejected=False))
+    while len(hold.levels) > 1 and hold.levels[1].effect_s <= now_s:
+        hold = replace(hold, levels=hold.levels[1:])
+    hold = _answered(hold, view, settings, now_s)
+    if hold.rejected:
+        return hold if hold.levels[0].power_w == view.applied_w else _standing(hold, view.applied_w, now_s)
+    if now_s < hold.retry_s:
+        return hold
+    return _delivering(hold, view, settings, now_s)
+
+
+def _answered(hold: Hold, view: EqualizationView, settings: ControlSettings, now_s: float) -> Hold:
+    last = view.last
+    if hold.answered:
+        ended = last is not None and last.result is SetpointResult.EXPIRED
+        return _standing(hold, view.applied_w, now_s) if ended and hold.levels[0].power_w != view.applied_w else hold
+    if last is None or (last.epoch, last.seq) == hold.echo or view.seq <= hold.basis_seq:
+        silent = now_s - hold.sent_s >= ANSWER_PERIODS * settings.period_s
+        if hold.tries < TRIES or not silent or hold.rejected:
+            return hold
+        return replace(_standing(hold, view.applied_w, now_s), rejected=True)
+    answered = replace(hold, answered=True, tries=0)
+    match last.result:
+        case SetpointResult.APPLIED | SetpointResult.CLAMPED:
+            return replace(answered, rejected=False)
+        case SetpointResult.REJECTED:
+            return replace(_standing(answered, view.applied_w, now_s), rejected=True)
+        case SetpointResult.EXPIRED:
+            return _standing(answered, view.applied_w, now_s)
+
+
+def _delivering(hold: Hold, view: EqualizationView, settings: ControlSettings, now_s: float) -> Hold:
+    """Find a channel that for long has not done what it said it applies."""
+    tolerance_w = max(settings.release_w, DELIVERY_RATIO * max(view.charge_limit_w, view.discharge_limit_w))
+    if abs(delivery_error_w(hold, view)) <= tolerance_w:
+        return hold if hold.off_since_s is None else replace(hold, off_since_s=None)
+    if hold.off_since_s is None:
+        return replace(hold, off_since_s=now_s)
+    if now_s - hold.off_since_s < DELIVERY_S:
+        return hold
+    return replace(_standing(hold, view.power_w, now_s), retry_s=now_s + RETRY_S)
+
+
+def _standing(hold: Hold, power_w: float, now_s: float) -> Hold:
+    """Take what a channel does as what it was asked."""
+    changed_s = hold.changed_s if hold.changed_s <= now_s else hold.prior_changed_s
+    return replace(hold, levels=(Level(now_s, now_s, power_w),), changed_s=changed_s, off_since_s=None)
+
+
+def clipped_w(power_w: float, view: EqualizationView) -> float:
+    """Return a power within what the channel can do now."""
+    return min(max(power_w, -view.discharge_limit_w), view.charge_limit_w)
+
+
+def delivery_error_w(hold: Hold, view: EqualizationView) -> float:
+    """Return what a channel does beyond what it was asked; 0 until its telemetry can show it."""
+    if not hold.answered or len(hold.levels) > 1 or view.heard_s < hold.settled_s:
+        return 0.0
+    return view.power_w - clipped_w(hold.levels[0].power_w, view)
+
+
+def unlock_s(hold: Hold, settings: ControlSettings) -> float:
+    """Return from when on a channel may be changed."""
+    return hold.changed_s + settings.delay_s + (LOCK_MARGIN_S if settings.delay_s > 0.0 else 0.0)
+
+
+def slot(view: EqualizationView, hold: Hold, settings: ControlSettings, at_s: float, *, counted: bool) -> Slot:
+    """Return what a channel can contribute at a time from now on; one that is not counted upon does what it does."""
+    if not counted:
+        fixed_w = view.power_w
+        sign_w = 0.0 if abs(fixed_w) <= settings.release_w else fixed_w
+        return Slot(view.key, fixed_w, 0.0, 0.0, locked=True, lowest_w=sign_w, highest_w=sign_w)
+    power_w = clipped_w(hold.power_w(at_s), view)
+    coming_w = [power_w, *(clipped_w(level.power_w, view) for level in hold.levels if level.effect_s > at_s)]
+    return Slot(
+        view.key,
+        power_w,
+        view.charge_limit_w,
+        view.discharge_limit_w,
+        locked=unlock_s(hold, settings) > at_s,
+        soc_ratio=view.soc_ratio,
+        lowest_w=min(coming_w),
+        highest_w=max(coming_w),
+    )
+
+
+def change(
+    hold: Hold, view: EqualizationView, power_w: float, effect_s: float, *, settings: ControlSettings, now_s: float
+) -> Hold:
+    """Return a hold that changes to `power_w` at `effect_s`, now or ahead.
+
+    At an edge ahead, the ramp lies half before and half after it, but begins no sooner than the channel is free.
+    """
+    ramp_s = abs(power_w - clipped_w(hold.power_w(effect_s), view)) / view.ramp_w_per_s
+    levels: tuple[Level, ...] = (Level(effect_s, effect_s, power_w),)
+    if effect_s > now_s:
+        soonest_s = max(now_s, unlock_s(hold, settings))
+        if len(hold.levels) > 1:
+            soonest_s = max(soonest_s, hold.levels[-1].effect_s)
+        levels = (*hold.levels, Level(min(max(effect_s - 0.5 * ramp_s, soonest_s), effect_s), effect_s, power_w))
+    return replace(
+        hold,
+        levels=levels,
+        changed_s=levels[-1].at_s,
+        prior_changed_s=hold.changed_s,
+        settled_s=effect_s + ramp_s + SETTLE_PERIODS * settings.period_s,
+        off_since_s=None,
+    )
+
+
+def call_off(hold: Hold, now_s: float) -> Hold:
+    """Return a hold without the change that was sent ahead."""
+    return replace(
+        hold,
+        levels=(Level(now_s, now_s, hold.levels[0].power_w),),
+        changed_s=hold.prior_changed_s,
+    )
+
+
+def steps(hold: Hold, view: EqualizationView, now_s: float) -> tuple[SetpointStep, ...]:
+    """Return what to send: the level that is due now, and those ahead."""
+    present_w = hold.levels[0].power_w
+    ahead: list[SetpointStep] = []
+    for level in hold.levels[1:]:
+        if level.at_s <= now_s:
+            present_w = level.power_w
+        elif ahead and level.at_s - now_s <= ahead[-1].after_s:
+            ahead[-1] = SetpointStep(after_s=ahead[-1].after_s, power_w=clipped_w(level.power_w, view))
+        else:
+            ahead.append(SetpointStep(after_s=level.at_s - now_s, power_w=clipped_w(level.power_w, view)))
+    return (SetpointStep(after_s=0.0, power_w=clipped_w(present_w, view)), *ahead)
+
+
+def sent(hold: Hold, view: EqualizationView, now_s: float) -> Hold:
+    """Note that a hold went out on the channel's newest telemetry."""
+    return replace(
+        hold,
+        sent_s=now_s,
+        basis_seq=view.seq,
+        echo=None if view.last is None else (view.last.epoch, view.last.seq),
+        answered=False,
+        tries=0 if hold.answered else hold.tries + 1,
+    )
+
+
+def is_due(hold: Hold, settings: ControlSettings, now_s: float) -> bool:
+    """Tell whether a hold must go out again: its lease wants renewing, or nobody answered."""
+    return now_s >= due_s(hold, settings)
+
+
+def due_s(hold: Hold, settings: ControlSettings) -> float:
+    """Return when a hold must go out again."""
+    if hold.sent_s == NEVER_S:
+        return NEVER_S if hold.levels[-1].power_w != 0.0 else -NEVER_S
+    answer_s = settings.refresh_s if hold.answered or hold.rejected else ANSWER_PERIODS * settings.period_s
+    return hold.sent_s + min(settings.refresh_s, answer_s)
