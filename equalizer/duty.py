@@ -18,7 +18,7 @@ from schemas.messages import Phase, Presence, ServerAnnouncement, SetpointEcho, 
 
 _LOG = logging.getLogger(__name__)
 
-_SEVERITIES = {Phase.SATURATED: Severity.WARNING, Phase.FROZEN: Severity.WARNING, Phase.STANDBY: Severity.ALARM}
+_SEVERITIES = {Phase.SATURATED: Severity.WARNING, Phase.FROZEN: Severity.WARNING}
 
 _FIRST_LOOK_S = 0.25
 """How long a new server waits for a retained announcement before it publishes its own over it."""
@@ -102,6 +102,10 @@ class Duty:
         self._rhythm.stop()
         self._cancel_pending()
         _LOG.warning("connection_lost reason=%r", reason)
+
+    async def until_failure(self) -> None:
+        """Wait for a decision that raises, and raise the same: this server must not go on."""
+        await self._rhythm.until_failure()
 
     def material(self, now_s: float) -> None:
         """Decide soon: something came that may call for it."""

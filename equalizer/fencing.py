@@ -101,8 +101,10 @@ def echoed(fence: Fence, echo: SetpointEcho, *, fresh: bool) -> Fence:
 
 
 def raised(fence: Fence) -> Fence:
-    """Take an epoch above any that was seen; the caller stores it before it is used."""
-    return fence if fence.epoch > fence.highest_seen else replace(fence, epoch=fence.highest_seen + 1)
+    """Take an epoch above any that was seen; the caller stores it before it is used. Not while standing by."""
+    if fence.epoch > fence.highest_seen or fence.standing is Standing.STANDBY:
+        return fence
+    return replace(fence, epoch=fence.highest_seen + 1)
 
 
 def taken_charge(fence: Fence) -> Fence:

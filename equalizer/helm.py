@@ -9,8 +9,8 @@ from equalizer.control import energy
 from equalizer.control.book import LoopBook
 from equalizer.control.image import ChannelKey, LoopImage
 from equalizer.control.settings import ControlSettings
-from equalizer.control.state import ControlState, Decision, Order, initial, restarted
-from equalizer.control.step import pause, resume, set_target, step, stop
+from equalizer.control.state import ControlState, Decision, Order
+from equalizer.control.step import initial, pause, resume, set_target, step, stop
 from equalizer.ledger import SavedAccount
 from equalizer.metrics import Counters
 from equalizer.voice import Standpoint, Voice
@@ -75,7 +75,8 @@ class Helm:
     def restart(self) -> None:
         """Forget the measurements: all of them are stale. What was asked of the channels is remembered."""
         self.book = LoopBook(self._control)
-        self._state = restarted(self._state)
+        self._state = replace(self._state, phase=Phase.STARTING)
+        self.decision = None
         self._energy = replace(self._energy, at_s=None)
         self.look()
 
@@ -114,8 +115,7 @@ class Helm:
     def halt(self, now_s: float) -> tuple[Order, ...]:
         """Return the orders that bring every equalization channel to 0 W."""
         self.image = self.book.image(now_s)
-        self._state, decision = stop(self._state, self.image, self._control, now_s)
-        return decision.orders
+        return stop(self._state, self.image)
 
     def pause(self) -> str:
         """Have all equalization channels brought to 0 W, then send nothing more."""

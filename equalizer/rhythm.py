@@ -30,6 +30,11 @@ class Rhythm:
         self._alive_s = 0.0
         self._rested_s = 0.0
         self._next: asyncio.Handle | None = None
+        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def until_failure(self) -> None:
+        """Wait for a cycle that raises, and raise the same; no cycle runs after it."""
+        await asyncio.shield(self._failure)
 
     def start(self) -> None:
         """Begin with a cycle at once."""
@@ -64,7 +69,13 @@ class Rhythm:
         gap_s = now_s - self._alive_s
         self._alive_s = now_s
         asked_s, self._asked_s = self._asked_s, None
-        due_s = self._cycle(now_s, asked_s, gap_s if gap_s > self._stalled_s else None)
+        try:
+            due_s = self._cycle(now_s, asked_s, gap_s if gap_s > self._stalled_s else None)
+        except Exception as error:  # noqa: BLE001 - handed to whoever waits; a server that cannot decide must end
+            self.stop()
+            if not self._failure.done():
+                self._failure.set_exception(error)
+            return
         ended_s = self._clock()
         self._rested_s = ended_s + _REST * (ended_s - now_s)
         if self._running and self._next is None:

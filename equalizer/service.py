@@ -70,11 +70,12 @@ class EqualizerService:
             second = _started(self._every_second(), "equalizer-second", exits)
             advertised = _started(self._advertise(), "equalizer-advertise", exits)
             stopped = _started(stop.wait(), "equalizer-stop", exits)
-            await asyncio.wait({stopped, session, second}, return_when=asyncio.FIRST_COMPLETED)
+            failed = _started(self._duty.until_failure(), "equalizer-failure", exits)
+            await asyncio.wait({stopped, session, second, failed}, return_when=asyncio.FIRST_COMPLETED)
             await self._duty.leave()
             await self._session.flush(_FLUSH_S)
             self._save()
-            for task in (session, second, advertised):
+            for task in (failed, session, second, advertised):
                 if task.done():
                     task.result()
 

@@ -1,6 +1,7 @@
 """One server is in charge, whoever starts, returns or shows up."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -125,7 +126,7 @@ def test_an_epoch_refused_as_stale_is_climbed_over_in_growing_steps() -> None:
         assert refused.standing is Standing.STANDBY
         fence = taken_charge(rejoined(refused))
         epochs.append(fence.epoch)
-    steps = [after - before for before, after in zip(epochs, epochs[1:], strict=False)]
+    steps = [after - before for before, after in pairwise(epochs)]
     assert steps == sorted(steps)
     assert max(steps) == LARGEST_STEP
     assert epochs[-1] > 4000
@@ -141,7 +142,7 @@ def test_an_epoch_refused_as_stale_is_climbed_over_in_growing_steps() -> None:
         (announcement(epoch=9), False),
     ],
 )
-def test_a_late_will_or_an_older_server_is_overruled(message: ServerAnnouncement, again: bool) -> None:  # noqa: FBT001 - a row's value
+def test_a_late_will_or_an_older_server_is_overruled(message: ServerAnnouncement, again: bool) -> None:
     assert overwritten(in_charge(7), message) is again
 
 
@@ -172,7 +173,7 @@ def test_of_two_that_see_each_other_exactly_one_stays(a_epoch: int, b_epoch: int
     ),
     st.booleans(),
 )
-def test_the_own_epoch_never_falls(messages: list[ServerAnnouncement | SetpointEcho], flag: bool) -> None:  # noqa: FBT001 - drawn
+def test_the_own_epoch_never_falls(messages: list[ServerAnnouncement | SetpointEcho], flag: bool) -> None:
     fence = opened(OURS, 2)
     for message in messages:
         before = fence
