@@ -19,7 +19,7 @@ from schemas.topics import LoopTopic, loop_topic
 from transport.session import Session
 
 mpl.use("svg")
-from matplotlib import pyplot as plt  # noqa: E402 - the backend is chosen before
+from matplotlib import pyplot as plt
 
 
 async def record(seconds: float) -> list[tuple[float, LoopBalance]]:
