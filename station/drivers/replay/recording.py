@@ -6,7 +6,7 @@ records would have it (pulses between two records), its counter is believed.
 Sign: positive current and power charge.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -107,6 +107,7 @@ def from_table(table: pl.DataFrame, source: str) -> Recording:
     temperature = None
     if "temperature_degc" in table.columns and table["temperature_degc"].is_finite().all():
         temperature = table["temperature_degc"].to_numpy()
+    steps = tuple(_steps(table, time_s, starts))
     return Recording(
         time_s=time_s,
         voltage_v=voltage_v,
@@ -114,8 +115,8 @@ def from_table(table: pl.DataFrame, source: str) -> Recording:
         temperature_degc=temperature,
         energy_j=_integral(power_w, time_s),
         volt_seconds=_integral(voltage_v, time_s),
-        steps=tuple(_steps(table, time_s, starts)),
-        step_starts_s=time_s[starts],
+        steps=steps,
+        step_starts_s=np.array([step.start_s for step in steps]),
     )
 
 
@@ -145,16 +146,18 @@ def _step_starts(table: pl.DataFrame) -> Ints:
 
 
 def _steps(table: pl.DataFrame, time_s: Floats, starts: Ints) -> list[RecordedStep]:
-    rows = table[starts.tolist()].to_dicts()
-    return [
-        RecordedStep(
+    """Return the steps; runs of one step one after the other (a profile that is repeated) are one."""
+    steps: list[RecordedStep] = []
+    for number, (start, row) in enumerate(zip(starts, table[starts.tolist()].to_dicts(), strict=True), start=1):
+        step = RecordedStep(
             start_s=float(time_s[start]),
             step_type=STEP_TYPES.get(str(row.get("step_type")).lower(), StepType.SIM),
             step_id=_count(row.get("step_id"), number),
             cycle_count=_count(row.get("cycle_count"), 1),
         )
-        for number, (start, row) in enumerate(zip(starts, rows, strict=True), start=1)
-    ]
+        if not steps or replace(step, start_s=steps[-1].start_s) != steps[-1]:
+            steps.append(step)
+    return steps
 
 
 def _count(value: float | None, otherwise: int) -> int:

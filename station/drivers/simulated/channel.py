@@ -127,7 +127,7 @@ class SimulatedChannel:
         wanted_a, held = self._wanted(response)
         change_w = wanted_a * response.voltage(wanted_a) - self.power_w
         reach_w = self.ratings.ramp_w_per_s * step_s
-        if (held and change_w * self.power_w <= 0.0) or abs(change_w) <= min(reach_w, self._settled_w):
+        if (held and change_w * self.power_w < 0.0) or abs(change_w) <= min(reach_w, self._settled_w):
             response = self.battery.response(step_s * scale, before_a, SHARE_AT_ONCE, wanted_a)
             wanted_a, _ = self._wanted(response)
             self._commit(step_s, wanted_a, wanted_a)
