@@ -175,6 +175,7 @@ class Duty:
             self._helm.look()
             self._leave_standby(now_s)
             return now_s + 1.0
+        self._link.decided()
         decision = self._helm.decide(now_s)
         if self.fence.standing is Standing.JOINING and decision.phase is not Phase.STARTING:
             self.fence = fencing.taken_charge(self.fence)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -14,6 +15,9 @@ from typing import Any
 
 import pytest
 
+from broker.run import start
+from equalizer.service import EqualizerService
+from schemas.settings import ConfigurationError
 from tests.integration.equalizer.actors import (
     ROOT,
     FakeChannel,
@@ -62,6 +66,27 @@ async def test_a_load_is_met_and_the_loop_is_told(mosquitto: Mosquitto, tmp_path
         assert setpoint["epoch"] == 1
         seqs = [sent["seq"] for sent in eq.channels["1"].setpoints]
         assert seqs == sorted(set(seqs))
+
+
+async def test_the_embedded_broker_serves_as_well(tmp_path: Path) -> None:
+    broker = start("embedded", port=free_port(), data_dir=tmp_path / "broker")
+    try:
+        load, eq = hall(broker.port)
+        for station in (load, eq):
+            station.session.broker = settings(broker.port, broker_protocol="3.1.1").broker
+        observer = Observer(broker.port)
+        observer.session.broker = load.session.broker
+        async with running(load, eq, observer):
+            observer.say("server", announcement(41, status="offline"), retain=True)
+            await observer.session.flush(2.0)
+            async with equalizing(settings(broker.port, broker_protocol="3.1.1"), tmp_path) as equalizer:
+                await until(lambda: abs(eq.channels["1"].power_w + LOAD_W) < 1.0)
+                assert eq.channels["1"].setpoints[-1]["epoch"] == 42
+                await equalizer.end()
+            assert eq.channels["1"].power_w == 0.0
+            await until(lambda: newest(observer, "server")["status"] == "offline")
+    finally:
+        broker.stop()
 
 
 async def test_leases_are_renewed_without_a_change(mosquitto: Mosquitto, tmp_path: Path) -> None:
@@ -204,7 +229,7 @@ async def test_a_late_will_of_an_older_server_is_overruled(mosquitto: Mosquitto,
     async with running(observer), equalizing(settings(mosquitto.port), tmp_path):
         await until(lambda: observer.said("server"))
         observer.say("server", announcement(0, status="offline"), retain=True)
-        await until(lambda: newest(observer, "server")["status"] == "offline")
+        await until(lambda: "offline" in [message["status"] for message in observer.said("server")])
         await until(lambda: newest(observer, "server")["status"] == "online")
         assert newest(observer, "server")["server"] == "equalizer"
 
@@ -339,7 +364,7 @@ async def test_a_meter_of_any_shape_is_read(mosquitto: Mosquitto, tmp_path: Path
     async with running(load, eq, observer), equalizing(configuration, tmp_path):
         await until(lambda: observer.phase == "balancing")
         observer.session.publish("tele/grid/SENSOR", b'{"ENERGY": {"Power": "-0.25"}}')
-        await until(lambda: newest(observer, "balance")["meter_power_w"] == 250.0)
+        await until(lambda: observer.said("balance") and newest(observer, "balance")["meter_power_w"] == 250.0)
 
 
 async def test_a_retained_meter_reading_says_nothing_of_now(mosquitto: Mosquitto, tmp_path: Path) -> None:
@@ -477,3 +502,39 @@ async def test_other_loops_are_none_of_its_business(mosquitto: Mosquitto, tmp_pa
         observer.session.publish("zeroloop/v1/elsewhere/station/load/channel/9/telemetry", foreign)
         await asyncio.sleep(1.2)
         assert newest(observer, "balance")["channels"] == 2
+
+
+# ── what it cannot start with ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_taken_metrics_port_is_one_clear_line(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    listening = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
+    async with listening:
+        port = listening.sockets[0].getsockname()[1]
+        service = EqualizerService(
+            settings(mosquitto.port, metrics_port=str(port)), base_dir=tmp_path, clock=time.monotonic, utc=time.time
+        )
+        with pytest.raises(ConfigurationError, match=rf"metrics\.port: cannot listen on 127\.0\.0\.1:{port}: another"):
+            await service.run(asyncio.Event())
+
+
+async def test_a_state_folder_that_is_none_is_one_clear_line(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file")
+    service = EqualizerService(settings(mosquitto.port), base_dir=tmp_path, clock=time.monotonic, utc=time.time)
+    with pytest.raises(ConfigurationError, match=r"^state\.dir: .*state.*"):
+        await service.run(asyncio.Event())
+
+
+async def test_it_advertises_its_broker_and_stops_without_a_trace(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    configuration = settings(mosquitto.port, discovery_advertise="true")
+    async with equalizing(configuration, tmp_path) as equalizer:
+        await asyncio.sleep(1.0)
+        await equalizer.end()
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("equalizer-")]
+
+
+async def test_without_a_broker_it_waits_and_stops_when_told(tmp_path: Path) -> None:
+    async with equalizing(settings(free_port()), tmp_path) as equalizer:
+        await asyncio.sleep(0.5)
+        await equalizer.end()
+    assert not (tmp_path / "state" / "energy-main.json.damaged-1").exists()

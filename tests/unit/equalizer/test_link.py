@@ -1,0 +1,230 @@
+"""What the link makes of messages, one by one, without a broker."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from equalizer.control.book import LoopBook
+from equalizer.control.settings import ControlSettings
+from equalizer.link import Link
+from equalizer.metrics import Counters
+from schemas.codec import encode
+from schemas.messages import (
+    ChannelPlan,
+    ChannelTelemetry,
+    Equalization,
+    OnLost,
+    PlanSegment,
+    Presence,
+    ServerAnnouncement,
+    SetpointEcho,
+    SetpointReason,
+    SetpointResult,
+    StationStatus,
+    StepType,
+    WorkStatus,
+)
+
+ROOT = "zeroloop/v1/main"
+TELEMETRY = f"{ROOT}/station/s/channel/1/telemetry"
+
+
+@dataclass
+class Ear:
+    """Remembers what the link reports."""
+
+    material_s: list[float] = field(default_factory=list)
+    stations: list[tuple[str, Presence | None, bool]] = field(default_factory=list)
+    echoes: list[tuple[SetpointEcho, bool]] = field(default_factory=list)
+    announcements: list[tuple[int, bool]] = field(default_factory=list)
+
+    def material(self, now_s: float) -> None:
+        self.material_s.append(now_s)
+
+    def announcement(self, message: ServerAnnouncement, *, retained: bool) -> None:
+        self.announcements.append((message.epoch, retained))
+
+    def station(self, name: str, presence: Presence | None, *, retained: bool) -> None:
+        self.stations.append((name, presence, retained))
+
+    def echo(self, station: str, channel: str, echo: SetpointEcho, *, fresh: bool) -> None:
+        assert (station, channel) == ("s", "1")
+        self.echoes.append((echo, fresh))
+
+
+class Bench:
+    """A link with a clock that stands where it is put."""
+
+    def __init__(self, *, current: bool = True) -> None:
+        self.now_s = 100.0
+        self.ear = Ear()
+        self.commands: list[bytes] = []
+        self.seq = 0
+        self.link = Link(
+            "main",
+            book=LoopBook(ControlSettings()),
+            counters=Counters(),
+            clock=lambda: self.now_s,
+            material_w=75.0,
+            meter=(f"{ROOT}/meter", ("power_w",), 1.0),
+            command=self.commands.append,
+        )
+        self.link.listener = self.ear
+        self.link.of_unknown_age = not current
+
+    def telemetry(
+        self, power_w: float, *, step_id: int = 1, last: SetpointEcho | None = None, retained: bool = False
+    ) -> None:
+        self.seq += 1
+        equalization = None
+        if last is not None:
+            equalization = Equalization(
+                charge_limit_w=1e4, discharge_limit_w=1e4, ramp_w_per_s=1e4, applied_w=power_w, last=last
+            )
+        message = ChannelTelemetry(
+            boot_id="b",
+            seq=self.seq,
+            unix_time_s=0.0,
+            work_status=WorkStatus.WORKING,
+            step_type=StepType.CC_CHG,
+            step_id=step_id,
+            cycle_count=1,
+            voltage_v=100.0,
+            current_a=power_w / 100.0,
+            power_w=power_w,
+            battery_connected=True,
+            equalization=equalization,
+        )
+        self.link.take(TELEMETRY, encode(message), retained)
+
+    @property
+    def asked(self) -> int:
+        count = len(self.ear.material_s)
+        self.ear.material_s.clear()
+        return count
+
+
+def echo(
+    seq: int, result: SetpointResult = SetpointResult.APPLIED, reason: SetpointReason | None = None
+) -> SetpointEcho:
+    return SetpointEcho(server="me", epoch=1, seq=seq, result=result, reason=reason)
+
+
+def test_a_decision_is_asked_for_when_the_loop_moves_or_a_step_changes_and_not_else() -> None:
+    bench = Bench()
+    bench.telemetry(1000.0)
+    assert bench.asked == 1
+    bench.link.decided()
+    bench.telemetry(1074.0)
+    assert bench.asked == 0
+    bench.telemetry(1076.0)
+    assert bench.asked == 1
+    bench.link.decided()
+    bench.telemetry(1076.0, step_id=2)
+    assert bench.asked == 1
+
+
+def test_small_moves_that_cancel_are_none() -> None:
+    bench = Bench()
+    bench.telemetry(0.0)
+    bench.link.decided()
+    _ = bench.asked
+    for _ in range(50):
+        bench.telemetry(60.0)
+        bench.telemetry(0.0)
+    assert bench.asked == 0
+
+
+def test_retained_telemetry_counts_as_unknown_until_a_live_one_comes() -> None:
+    bench = Bench()
+    bench.telemetry(500.0, retained=True)
+    assert bench.link.book.image(bench.now_s).unknown_power_w == 500.0
+    bench.telemetry(500.0)
+    assert bench.link.book.image(bench.now_s).unknown_power_w == 0.0
+
+
+def test_what_the_broker_held_is_of_unknown_age_even_without_the_flag() -> None:
+    bench = Bench(current=False)
+    bench.telemetry(500.0)
+    assert bench.link.book.image(bench.now_s).unknown_power_w == 500.0
+
+
+def test_an_echo_is_reported_once_and_a_refusal_counted_once() -> None:
+    bench = Bench()
+    bench.telemetry(0.0, last=echo(1))
+    refused = echo(2, SetpointResult.REJECTED, SetpointReason.STALE_BASIS)
+    for _ in range(3):
+        bench.telemetry(0.0, last=refused)
+    assert [(reported.seq, fresh) for reported, fresh in bench.ear.echoes] == [(1, False), (2, True)]
+    assert bench.link.counters.refused["stale_basis"] == 1
+
+
+def test_an_old_refusal_that_it_finds_is_not_its_own() -> None:
+    bench = Bench()
+    bench.telemetry(0.0, last=echo(2, SetpointResult.REJECTED, SetpointReason.STALE_BASIS))
+    assert sum(bench.link.counters.refused.values()) == 0
+
+
+def status(presence: Presence) -> bytes:
+    return encode(
+        StationStatus(
+            status=presence,
+            boot_id="b",
+            version="1",
+            driver="fake",
+            channels=("1",),
+            on_lost=OnLost.CONTINUE,
+            unix_time_s=0.0,
+        )
+    )
+
+
+def test_an_empty_status_removes_the_station() -> None:
+    bench = Bench()
+    topic = f"{ROOT}/station/s/status"
+    bench.link.take(topic, status(Presence.ONLINE), False)
+    bench.telemetry(500.0)
+    assert bench.link.book.image(bench.now_s).channels == 1
+    bench.link.take(topic, b"", False)
+    assert bench.link.book.image(bench.now_s).channels == 0
+    assert bench.ear.stations == [("s", Presence.ONLINE, False), ("s", None, False)]
+
+
+def test_an_empty_telemetry_is_a_cleared_topic_and_no_measurement() -> None:
+    bench = Bench()
+    bench.telemetry(500.0)
+    bench.link.take(TELEMETRY, b"", False)
+    assert sum(bench.link.counters.malformed.values()) == 0
+    assert bench.link.book.image(bench.now_s).load_power_w == 500.0
+
+
+def test_a_retained_plan_or_command_is_dropped_and_counted() -> None:
+    bench = Bench()
+    plan = ChannelPlan(
+        boot_id="b", seq=1, unix_time_s=0.0, step_id=1, until_s=100.0, segments=(PlanSegment(after_s=0.0, power_w=1.0),)
+    )
+    bench.link.take(f"{ROOT}/station/s/channel/1/plan", encode(plan), True)
+    bench.link.take(f"{ROOT}/command", b"{}", True)
+    assert bench.link.counters.malformed["unexpected_retain"] == 2
+    assert bench.commands == []
+    bench.link.take(f"{ROOT}/command", b"{}", False)
+    assert bench.commands == [b"{}"]
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "zeroloop/v1/other/station/s/channel/1/telemetry",
+        "zeroloop/v2/main/server",
+        f"{ROOT}/station/s/channel/1/setpoint",
+        f"{ROOT}/station/s#/channel/1/telemetry",
+        f"{ROOT}/station//status",
+        "",
+    ],
+)
+def test_topics_of_others_change_nothing(topic: str) -> None:
+    bench = Bench()
+    bench.link.take(topic, b"\xff", False)
+    bench.link.take(topic, b"{}", True)
+    assert (bench.link.counters.telemetry, sum(bench.link.counters.malformed.values())) == (0, 0)
+    assert bench.asked == 0
