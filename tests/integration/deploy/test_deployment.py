@@ -1,0 +1,231 @@
+"""What deploy/ ships is accepted by the programs that it is for."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broker import find_mosquitto, free_port, start
+from broker.mosquitto import DATA_DIRECTORY, PRODUCTION_FILE
+from equalizer.config import EqualizerSettings
+from schemas.settings import parse
+from schemas.topics import WELL_KNOWN_FILTER
+from station.config import StationSettings
+
+DEPLOY = Path(__file__).parents[3] / "deploy"
+UNITS = sorted((DEPLOY / "systemd").iterdir())
+
+
+def needs(program: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(shutil.which(program) is None, reason=f"needs {program}")
+
+
+def programs(unit: Path) -> list[str]:
+    return re.findall(r"^Exec\w+=(\S+)", unit.read_text(), re.MULTILINE)
+
+
+# ── systemd ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@needs("systemd-analyze")
+def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
+    """In a root of their own, where the programs that they start exist."""
+    units = tmp_path / "etc/systemd/system"
+    units.mkdir(parents=True)
+    for unit in UNITS:
+        shutil.copy(unit, units)
+        for program in programs(unit):
+            there = tmp_path / program.lstrip("/")
+            there.parent.mkdir(parents=True, exist_ok=True)
+            there.touch(mode=0o755)
+    system = next(folder for folder in ("/usr/lib/systemd/system", "/lib/systemd/system") if Path(folder).is_dir())
+    shutil.copytree(system, tmp_path / "usr/lib/systemd/system", symlinks=True)
+    names = [unit.name.replace("@.", "@s1.") for unit in UNITS]
+    (units / "zeroloop-station@s1.service").symlink_to("zeroloop-station@.service")
+    command = ["systemd-analyze", "verify", f"--root={tmp_path}", "--man=no", "--recursive-errors=no", *names]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert "zeroloop" not in run.stderr, run.stderr
+    assert run.returncode == 0, run.stderr
+
+
+@needs("systemd-analyze")
+def test_systemd_would_have_found_a_misspelt_setting(tmp_path: Path) -> None:
+    """The test above can fail."""
+    wrong = tmp_path / "zeroloop-wrong.service"
+    text = (DEPLOY / "systemd/zeroloop-equalizer.service").read_text()
+    wrong.write_text(text.replace("RestartSec=", "RestartSecs=").replace("/opt/zeroloop/bin/zeroloop", sys.executable))
+    run = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(wrong)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "RestartSecs" in run.stderr
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_every_unit_gives_up_what_it_does_not_need_and_comes_back(unit: Path) -> None:
+    lines = unit.read_text().splitlines()
+    for needed in ("NoNewPrivileges=yes", "CapabilityBoundingSet=", "ProtectSystem=strict", "ProtectHome=yes"):
+        assert needed in lines
+    assert "StartLimitIntervalSec=0" in lines, "a hall does not stay dark because of five failures in a row"
+    assert any(line.startswith("Restart=") and line != "Restart=no" for line in lines)
+    assert any(line.startswith("User=") and line != "User=root" for line in lines)
+
+
+# ── configurations ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("file", ["etc/equalizer.toml", "compose/equalizer.toml"])
+def test_the_equalizers_configurations_are_valid(file: str) -> None:
+    parse(EqualizerSettings, (DEPLOY / file).read_text(), source=file, environment={})
+
+
+@pytest.mark.parametrize("file", ["etc/stations/s1.toml", "etc/stations/s2.toml"])
+def test_the_stations_configurations_are_valid_and_their_certificates_bear_their_ids(file: str) -> None:
+    settings = parse(StationSettings, (DEPLOY / file).read_text(), source=file, environment={})
+    assert settings.station.id == Path(file).stem
+    assert settings.broker is not None
+    assert settings.broker.cert_file == f"/etc/zeroloop/tls/{settings.station.id}.crt"
+
+
+def test_an_equalization_channel_is_among_the_examples() -> None:
+    for folder in ("etc/stations", "compose"):
+        texts = [file.read_text() for file in (DEPLOY / folder).glob("*.toml")]
+        assert any("equalize = true" in text for text in texts)
+
+
+# ── containers ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def compose() -> dict[str, Any]:
+    yaml = pytest.importorskip("ruamel.yaml")
+    loaded: dict[str, Any] = yaml.YAML(typ="safe").load((DEPLOY / "compose/compose.yaml").read_text())
+    return loaded
+
+
+def test_every_container_has_what_it_mounts_waits_for_and_runs(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    assert set(services) == {"broker", "equalizer", "grading", "balance"}
+    folder = DEPLOY / "compose"
+    for service in services.values():
+        assert (folder / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
+        for volume in service["volumes"]:
+            source = volume.split(":")[0]
+            assert (folder / source).is_file() if source.startswith("./") else source in compose["volumes"]
+        assert set(service.get("depends_on", {})) <= {"broker"}
+        assert service["command"][0] in {"broker", "equalizer", "station"}
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+
+
+def test_a_broker_that_lets_everybody_in_is_published_on_this_computer_only(compose: dict[str, Any]) -> None:
+    published = [port for service in compose["services"].values() for port in service.get("ports", [])]
+    assert published
+    assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_the_containers_environment_reaches_the_configuration(compose: dict[str, Any]) -> None:
+    environment = compose["services"]["grading"]["environment"]
+    text = (DEPLOY / "compose/grading.toml").read_text()
+    settings = parse(StationSettings, text, source="grading.toml", environment=environment)
+    assert settings.broker is not None
+    assert settings.broker.host == "broker"
+    assert settings.station.state_dir == "/var/lib/zeroloop"
+    environment = compose["services"]["equalizer"]["environment"]
+    text = (DEPLOY / "compose/equalizer.toml").read_text()
+    equalizer = parse(EqualizerSettings, text, source="equalizer.toml", environment=environment)
+    assert (equalizer.broker.host, equalizer.metrics.host) == ("broker", "0.0.0.0")  # noqa: S104 - in a container
+    assert equalizer.state.dir == "/var/lib/zeroloop"
+
+
+# ── Prometheus, DNS-SD ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@needs("promtool")
+def test_promtool_accepts_the_scrape_configuration_and_the_rules() -> None:
+    command = ["promtool", "check", "config", "--lint=all", "--lint-fatal", str(DEPLOY / "prometheus/prometheus.yml")]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "4 rules found" in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "kind", "port"),
+    [
+        ("zeroloop-mqtt.service", "_mqtt._tcp", 1883),
+        ("zeroloop-secure-mqtt.service", "_secure-mqtt._tcp", 8883),
+    ],
+)
+def test_the_announcement_says_what_a_station_looks_for(file: str, kind: str, port: int) -> None:
+    root = ET.parse(DEPLOY / "avahi" / file).getroot()  # noqa: S314 - our own file
+    assert root.tag == "service-group"
+    assert root.findtext("service/type") == kind
+    assert root.findtext("service/port") == str(port)
+    assert root.findtext("service/txt-record") == f"topic={WELL_KNOWN_FILTER}"
+
+
+# ── the server's broker, as README.md says ───────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.broker
+@needs("openssl")
+@needs("mosquitto_pub")
+@pytest.mark.skipif(find_mosquitto() is None, reason="needs mosquitto")
+def test_the_certificates_that_are_made_open_the_production_broker(tmp_path: Path) -> None:
+    folder = tmp_path / "broker"
+    make = [str(DEPLOY / "make-certificates"), str(folder)]
+    for certificate in (["server", "localhost", "127.0.0.1"], ["machine", "s1"], ["machine", "equalizer"]):
+        subprocess.run([*make, *certificate], check=True, capture_output=True, timeout=30)
+    again = subprocess.run([*make, "machine", "s1"], capture_output=True, text=True, timeout=30, check=False)
+    assert again.returncode == 2
+    assert "is there already" in again.stderr
+    for name in ("machines.acl", "people.acl"):
+        shutil.copy(DATA_DIRECTORY / name, folder)
+    for name in ("machines.passwords", "people.passwords"):
+        (folder / name).touch(mode=0o600)
+    text = PRODUCTION_FILE.read_text().replace("/etc/zeroloop/broker/", f"{folder}/")
+    text = text.replace("/var/lib/zeroloop-broker/", f"{tmp_path}/")
+    ports = []
+    for shipped in ("listener 8883", "listener 8884", "listener 8885"):
+        ports.append(free_port(preferred=max([28903, *(port + 1 for port in ports)])))
+        text = text.replace(shipped, f"listener {ports[-1]} 127.0.0.1")
+    config = tmp_path / "production.conf"
+    config.write_text(text + ("user root\n" if os.geteuid() == 0 else ""))
+    with start("mosquitto", config=config, data_dir=tmp_path) as broker:
+        for host in ("localhost", "127.0.0.1"):
+            tls = ["--cafile", f"{folder}/ca.crt", "--cert", f"{folder}/s1.crt", "--key", f"{folder}/s1.key"]
+            message = ["-t", "zeroloop/v1/main/station/s1/status", "-m", "{}", "-q", "1"]
+            command = ["mosquitto_pub", "-h", host, "-p", str(broker.port), *tls, *message]
+            subprocess.run(command, check=True, capture_output=True, timeout=10)
+
+
+# ── README.md ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def commands() -> list[tuple[str, tuple[str, ...]]]:
+    """The commands of zeroloop in the README's code blocks, each with its options."""
+    blocks = re.findall(r"```sh\n(.*?)```", (DEPLOY / "README.md").read_text(), re.DOTALL)
+    found = re.findall(r"bin/zeroloop ([a-z-]+)((?: [^\s#|&;]+)*)", "\n".join(blocks))
+    return sorted({(name, tuple(re.findall(r"--[a-z-]+", rest))) for name, rest in found})
+
+
+def test_the_readme_uses_only_commands_and_options_that_exist() -> None:
+    used = commands()
+    assert {"broker", "equalizer", "station", "discover", "watch"} <= {name for name, _ in used}
+    for name in {name for name, _ in used}:
+        run = subprocess.run(
+            [sys.executable, "-m", "zeroloop", name, "--help"], capture_output=True, text=True, timeout=30, check=False
+        )
+        assert run.returncode == 0, f"zeroloop {name}: {run.stderr}"
+        for option in (option for other, options in used if other == name for option in options):
+            assert option in run.stdout, f"zeroloop {name} has no {option}"
+
+
+def test_the_readme_names_only_files_that_are_there() -> None:
+    for path in set(re.findall(r"\bdeploy/[\w./@-]+\w", (DEPLOY / "README.md").read_text())):
+        assert (DEPLOY.parent / path).exists(), path
