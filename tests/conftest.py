@@ -16,6 +16,11 @@ from broker.run import RunningBroker, start
 _PROGRAM_FOLDERS = ("/usr/sbin", "/sbin", "/usr/local/sbin")
 
 
+def pytest_configure() -> None:
+    """Say that there is no event loop yet: otherwise pytest-asyncio's first look for one makes one, and leaks it."""
+    asyncio.set_event_loop(None)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Watch over every test that runs in an event loop; first in, last out."""
     for item in items:

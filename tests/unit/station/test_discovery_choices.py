@@ -1,0 +1,153 @@
+"""Which broker is used, and what is told to whom: decided without a network."""
+
+import logging
+import ssl
+from pathlib import Path
+
+import pytest
+from zeroconf.asyncio import AsyncServiceInfo
+
+from schemas.messages import ControlSummary, Phase, Policy, Presence, ServerAnnouncement, SetpointSummary
+from schemas.settings import BrokerSettings
+from station.connection import CachedConnection, Connection, Source, load, reach, remember
+from station.discovery import choose, loop_known
+from station.dns_sd import PLAIN_TYPE, SECURE_TYPE, read
+from station.errors import SeveralLoopsError
+from station.probe import Answer, Server
+
+BROKER = BrokerSettings(host="10.0.0.5")
+CACHED = CachedConnection(host="10.0.0.5", port=1883, tls=False, loop="main", source=Source.DNS_SD)
+
+
+def server(loop: str, status: Presence = Presence.ONLINE) -> Server:
+    announcement = ServerAnnouncement(
+        server="hall-a",
+        status=status,
+        epoch=1,
+        phase=Phase.BALANCING,
+        version="1",
+        started_unix_time_s=0.0,
+        telemetry_period_s=1.0,
+        control=ControlSummary(policy=Policy.CONFIRM, delay_s=15.0),
+        setpoint=SetpointSummary(ttl_s=30.0, refresh_s=5.0),
+    )
+    return Server(loop, announcement)
+
+
+@pytest.mark.parametrize(
+    ("source", "host", "configured_loop", "cached", "known"),
+    [
+        (Source.CONFIGURED, "10.0.0.5", "main", None, "main"),
+        (Source.CONFIGURED, "10.0.0.5", None, CACHED, "main"),
+        (Source.CONFIGURED, "10.0.0.6", None, CACHED, None),
+        (Source.CONFIGURED, "10.0.0.5", None, None, None),
+        (Source.CACHED, "10.0.0.5", None, CACHED, "main"),
+        (Source.CACHED, "10.0.0.5", "main", CACHED, "main"),
+        (Source.CACHED, "10.0.0.5", "other", CACHED, None),
+        (Source.DNS_SD, "10.0.0.5", "main", CACHED, None),
+        (Source.LOCAL, "10.0.0.5", "main", CACHED, None),
+    ],
+)
+def test_for_which_brokers_a_loop_is_known_beforehand(
+    source: Source, host: str, configured_loop: str | None, cached: CachedConnection | None, known: str | None
+) -> None:
+    assert loop_known(source, BrokerSettings(host=host), configured_loop, cached) == known
+
+
+def test_an_offline_announcement_is_no_server() -> None:
+    assert choose([(Source.LOCAL, Answer(BROKER, (server("main", Presence.OFFLINE),)))], None) is None
+
+
+def test_one_loop_on_two_brokers_is_one_loop() -> None:
+    other = BrokerSettings(host="10.0.0.6")
+    answers = [(Source.DNS_SD, Answer(one, (server("main"),))) for one in (BROKER, other)]
+    connection = choose(answers, None)
+    assert connection is not None
+    assert connection.broker == BROKER
+
+
+def test_two_loops_on_two_brokers_need_a_name() -> None:
+    other = BrokerSettings(host="10.0.0.6")
+    answers = [(Source.DNS_SD, Answer(BROKER, (server("a"),))), (Source.DNS_SD, Answer(other, (server("b"),)))]
+    with pytest.raises(SeveralLoopsError, match=r"2 loops answer \(a, b\)"):
+        choose(answers, None)
+    connection = choose(answers, "b")
+    assert connection is not None
+    assert connection.broker == other
+
+
+SECRET = BrokerSettings(host="hall.lan", port=8883, username="s1", password_file="p", ca_file="ca.pem")  # noqa: S106 - a file's name
+
+
+def test_secrets_go_to_the_configured_broker_and_to_those_that_the_configured_authority_vouches_for() -> None:
+    same = reach("hall.lan", 8883, tls=True, protocol="3.1.1", configured=SECRET)
+    vouched = reach("10.0.0.9", 8883, tls=True, protocol="5", configured=SECRET)
+    assert (same.username, same.protocol) == ("s1", "3.1.1")
+    assert (vouched.host, vouched.username, vouched.ca_file) == ("10.0.0.9", "s1", "ca.pem")
+
+
+def test_secrets_never_go_in_the_clear_to_whoever_announces_a_broker() -> None:
+    for port in (1883, 8883):
+        for host in ("10.0.0.9", "hall.lan"):
+            broker = reach(host, port, tls=False, protocol="5", configured=SECRET)
+            assert (broker.username, broker.password_file, broker.cert_file) == (None, None, None)
+
+
+def test_a_secure_broker_without_a_configured_authority_must_satisfy_the_systems() -> None:
+    paths = ssl.get_default_verify_paths()
+    assert reach("10.0.0.9", 8883, tls=True, protocol="5", configured=None).ca_file in (
+        paths.cafile,
+        paths.openssl_cafile,
+    )
+
+
+def info(service_type: str = PLAIN_TYPE, port: int = 1883, **text: str) -> AsyncServiceInfo:
+    return AsyncServiceInfo(
+        service_type,
+        f"x.{service_type}",
+        port=port,
+        properties=text,
+        server="hall-a.local.",
+        parsed_addresses=["fe80::1", "10.0.0.5"],
+    )
+
+
+def test_only_services_with_the_well_known_topic_are_brokers_of_zeroloop() -> None:
+    assert read(info()) is None
+    assert read(info(topic="homeassistant/#")) is None
+    assert read(info(topic="zeroloop/v1/+/server", port=0)) is None
+    service = read(info(topic="zeroloop/v1/+/server", protocol="3.1.1"))
+    assert service is not None
+    assert (service.hosts, service.protocol, service.tls) == (("10.0.0.5", "fe80::1"), "3.1.1", False)
+
+
+def test_a_secure_service_is_tried_by_the_name_in_its_certificate_first() -> None:
+    service = read(info(SECURE_TYPE, 8883, topic="zeroloop/v1/+/server"))
+    assert service is not None
+    assert service.tls
+    assert service.hosts[0] == "hall-a.local"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"null",
+        b'{"host": "", "port": 1883, "tls": false, "loop": "main", "source": "cached"}',
+        b'{"host": "h", "port": 0, "tls": false, "loop": "main", "source": "cached"}',
+        b'{"host": "h", "port": 1883, "tls": false, "loop": "a/b", "source": "cached"}',
+    ],
+)
+def test_a_memory_that_makes_no_sense_is_none(tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "connection.json"
+    path.write_bytes(content)
+    with caplog.at_level(logging.WARNING):
+        assert load(path) is None
+    assert "connection_cache_damaged" in caplog.text
+
+
+def test_a_memory_that_cannot_be_written_costs_a_log_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").touch()
+    with caplog.at_level(logging.WARNING):
+        remember(tmp_path / "file" / "connection.json", Connection(BROKER, "main", Source.LOCAL, None), None)
+    assert "connection_cache_unwritable" in caplog.text
