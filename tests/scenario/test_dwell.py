@@ -1,0 +1,54 @@
+"""Policy `dwell`: acts at once, and then holds."""
+
+from schemas.messages import Policy
+from tests.scenario.hall import Plant
+
+
+def test_a_step_is_corrected_by_the_telemetry_that_shows_it() -> None:
+    plant = Plant(policy=Policy.DWELL).settled()
+    begun_s = plant.now_s
+    plant.load(ch=3, power_w=20_000.0)
+    plant.run(3)
+    ((at_s, _),) = plant.changes
+    assert at_s - begun_s <= plant.settings.period_s + 0.1
+    assert abs(plant.total_w) < 50
+
+
+def test_the_channel_then_holds_for_the_delay() -> None:
+    plant = Plant(policy=Policy.DWELL).settled()
+    plant.load(ch=3, power_w=20_000.0)
+    plant.load(ch=3, power_w=5000.0, after_s=4.0)
+    plant.run(14)
+    assert len(plant.changes) == 1
+    assert plant.reason == "dwell"
+    plant.run(4)
+    (first_s, _), (second_s, _) = plant.changes
+    assert second_s - first_s >= plant.settings.delay_s
+    assert abs(plant.total_w) < 50
+
+
+def test_another_channel_takes_its_turn_meanwhile() -> None:
+    plant = Plant(policy=Policy.DWELL, equalizers=2).settled()
+    plant.load(ch=3, power_w=20_000.0)
+    plant.load(ch=3, power_w=30_000.0, after_s=4.0)
+    plant.run(8)
+    assert [order.channel for _, order in plant.changes] == ["e1", "e2"]
+    assert abs(plant.total_w) < 50
+
+
+def test_what_is_within_the_band_is_left_alone() -> None:
+    plant = Plant(policy=Policy.DWELL, engage_w=1000.0, release_w=300.0).settled()
+    plant.load(ch=1, power_w=950.0)
+    plant.run(30)
+    assert plant.changes == []
+
+
+def test_an_order_is_not_given_twice_while_its_effect_is_on_its_way() -> None:
+    plant = Plant(policy=Policy.DWELL, equalizers=3).settled()
+    for n in (1, 2, 3):
+        plant.eq(n).ramp_w_per_s = 2000.0
+    plant.run(2)
+    plant.load(ch=1, power_w=10_000.0)
+    plant.run(40)
+    assert len(plant.changes) == 1
+    assert abs(plant.total_w) < 50

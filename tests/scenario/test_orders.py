@@ -1,0 +1,192 @@
+"""Orders: renewed, sent again, refused; pause, stop, adoption, limits."""
+
+import pytest
+
+from schemas.messages import Policy, SetpointReason
+from tests.scenario.hall import LEASE_S, Plant
+
+
+def balanced(**settings: object) -> Plant:
+    """A hall with a load of 20 kW, balanced."""
+    plant = Plant(policy=Policy.DWELL, **settings).settled()  # type: ignore[arg-type]  # test keywords
+    plant.load(ch=1, power_w=20_000.0)
+    plant.run(20)
+    assert abs(plant.total_w) < 50
+    return plant
+
+
+def test_leases_are_renewed_on_the_newest_telemetry_without_a_change() -> None:
+    plant = balanced()
+    before = len(plant.orders)
+    plant.run(60)
+    renewals = plant.orders[before:]
+    assert len(renewals) == 12
+    for _, order in renewals:
+        assert order.kind == "refresh"
+        assert [step.power_w for step in order.steps] == [-20_000.0]
+    assert renewals[-1][1].basis.seq >= plant.eq().seq - 6
+    assert len(plant.eq().commanded) == 1
+
+
+def test_an_order_that_got_lost_is_sent_again_at_no_cost() -> None:
+    plant = Plant(policy=Policy.DWELL).settled()
+    plant.eq().deaf = True
+    plant.load(ch=1, power_w=20_000.0)
+    plant.run(2)
+    plant.eq().deaf = False
+    plant.run(4)
+    assert [(order.kind, order.reason) for _, order in plant.orders] == [("change", "load_step"), ("refresh", "resend")]
+    assert abs(plant.total_w) < 50
+
+
+def test_a_channel_that_never_answers_is_not_counted_upon() -> None:
+    plant = Plant(policy=Policy.DWELL, equalizers=2).settled()
+    plant.eq(1).deaf = True
+    plant.load(ch=1, power_w=20_000.0)
+    plant.run(15)
+    assert plant.eq(2).power_w == pytest.approx(-20_000.0)
+    assert abs(plant.total_w) < 50
+
+
+@pytest.mark.parametrize("reason", [SetpointReason.STALE_EPOCH, SetpointReason.EPOCH_CONFLICT])
+def test_a_channel_that_rejects_is_not_counted_upon_until_it_accepts(reason: SetpointReason) -> None:
+    plant = Plant(policy=Policy.DWELL, equalizers=2).settled()
+    plant.eq(1).rejects = reason
+    plant.load(ch=1, power_w=20_000.0)
+    plant.run(10)
+    assert plant.eq(2).power_w == pytest.approx(-20_000.0)
+    plant.eq(2).limit_w = 20_000.0
+    plant.eq(1).rejects = None
+    plant.run(10)
+    plant.load(ch=1, power_w=30_000.0)
+    plant.run(20)
+    assert plant.eq(1).power_w == pytest.approx(-10_000.0)
+    assert abs(plant.total_w) < 50
+
+
+def test_a_channel_with_an_alarm_gets_nothing() -> None:
+    plant = Plant(policy=Policy.DWELL, equalizers=2).settled()
+    plant.eq(1).alarm = True
+    plant.run(2)
+    plant.load(ch=1, power_w=20_000.0)
+    plant.run(10)
+    assert {order.channel for _, order in plant.orders} == {"e2"}
+
+
+def test_a_channel_that_does_not_deliver_is_replaced() -> None:
+    plant = Plant(policy=Policy.CONFIRM, equalizers=2).settled()
+    plant.eq(1).delivers = 0.0
+    plant.load(ch=1, power_w=20_000.0)
+    plant.run(50)
+    assert plant.eq(2).power_w == pytest.approx(-20_000.0)
+    assert abs(plant.total_w) < 50
+
+
+def test_a_lease_that_ran_out_is_seen_and_made_good() -> None:
+    plant = balanced()
+    plant.eq().deaf = True
+    plant.run(LEASE_S + 5)
+    assert plant.eq().power_w == 0.0
+    plant.eq().deaf = False
+    plant.run(30)
+    assert abs(plant.total_w) < 50
+
+
+def test_a_limit_that_shrinks_moves_the_rest_to_another_channel() -> None:
+    plant = balanced(equalizers=2)
+    plant.load(ch=1, power_w=-20_000.0)
+    plant.run(30)
+    plant.eq(1).charge_limit_w = 5000.0
+    plant.run(20)
+    assert abs(plant.total_w) < 50
+    assert plant.eq(2).power_w == pytest.approx(15_000.0)
+
+
+def test_beyond_the_limits_it_is_saturated_and_says_what_is_missing() -> None:
+    plant = Plant(policy=Policy.DWELL).settled()
+    plant.load(ch=1, power_w=75_000.0)
+    plant.run(10)
+    assert plant.phase == "saturated"
+    assert plant.decisions[-1][1].shortfall_w == pytest.approx(-15_000.0)
+    assert plant.reason == "no_headroom"
+    plant.load(ch=1, power_w=50_000.0)
+    plant.run(20)
+    assert plant.phase == "balancing"
+    assert plant.decisions[-1][1].shortfall_w == 0.0
+
+
+def test_pause_brings_everything_to_zero_and_then_sends_nothing() -> None:
+    plant = balanced(equalizers=2)
+    plant.pause()
+    plant.run(5)
+    assert plant.phase == "paused"
+    assert plant.eq(1).power_w == plant.eq(2).power_w == 0.0
+    before = len(plant.orders)
+    plant.run(60)
+    assert len(plant.orders) == before
+
+
+def test_a_pause_that_got_lost_is_said_again() -> None:
+    plant = balanced()
+    plant.eq().deaf = True
+    plant.pause()
+    plant.run(2)
+    plant.eq().deaf = False
+    plant.run(5)
+    assert plant.eq().power_w == 0.0
+
+
+def test_resume_balances_again_after_the_delay() -> None:
+    plant = Plant().settled()
+    plant.load(ch=1, power_w=20_000.0)
+    plant.run(30)
+    plant.pause()
+    plant.run(20)
+    plant.resume()
+    plant.run(14)
+    assert plant.eq().power_w == 0.0
+    plant.run(5)
+    assert abs(plant.total_w) < 50
+
+
+def test_stop_says_zero_to_every_equalization_channel() -> None:
+    plant = balanced(equalizers=3)
+    orders = plant.stop()
+    assert [order.channel for order in orders] == ["e1", "e2", "e3"]
+    assert all([step.power_w for step in order.steps] == [0.0] for order in orders)
+
+
+def test_at_the_start_it_takes_over_what_the_channels_do() -> None:
+    plant = Plant()
+    plant.eq().applied_w = plant.eq().power_w = -20_000.0
+    plant.eq().expires_s = plant.now_s + 20.0
+    plant.load(ch=1, power_w=20_000.0)
+    plant.run(60)
+    assert plant.changes == []
+    assert plant.orders[0][1].steps[0].power_w == -20_000.0
+    assert abs(plant.total_w) < 50
+
+
+def test_without_an_equalization_channel_it_stands_by() -> None:
+    plant = Plant(equalizers=0).settled()
+    assert plant.phase == "standby"
+
+
+def test_a_new_equalization_channel_is_used() -> None:
+    plant = Plant(policy=Policy.DWELL, equalizers=0, loads=2).settled()
+    plant.load(ch=1, power_w=10_000.0)
+    plant.run(5)
+    plant.channels["2"].equalizing = True
+    plant.run(20)
+    assert abs(plant.total_w) < 50
+
+
+def test_a_channel_taken_out_of_the_mode_is_replaced_at_once() -> None:
+    plant = balanced(equalizers=2)
+    worker = plant.eq(1)
+    assert worker.power_w == -20_000.0
+    worker.equalizing = False
+    worker.power_w = 0.0
+    plant.run(18)
+    assert plant.eq(2).power_w == pytest.approx(-20_000.0)
+    assert abs(plant.total_w) < 50

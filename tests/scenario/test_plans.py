@@ -1,0 +1,188 @@
+"""What plans announce is met at its edge, or passed over."""
+
+import pytest
+
+from schemas.messages import Policy
+from tests.scenario.hall import TICK_S, Plant
+
+POLICIES = pytest.mark.parametrize("policy", list(Policy))
+
+
+def residual_wh(plant: Plant, seconds: float) -> float:
+    """The energy that crosses the grid's connection, in either direction."""
+    spent_ws = 0.0
+    for _ in range(round(seconds / TICK_S)):
+        plant.run(TICK_S)
+        spent_ws += abs(plant.total_w) * TICK_S
+    return spent_ws / 3600.0
+
+
+@POLICIES
+def test_an_edge_announced_ahead_is_met_ahead_inside_the_steps(policy: Policy) -> None:
+    plant = Plant(policy=policy).settled()
+    begun_s = plant.now_s
+    plant.announce(1, (0.0, 0.0), (20.0, 30_000.0))
+    spent_wh = residual_wh(plant, 30)
+    ((at_s, order),) = plant.changes
+    assert order.reason == "plan"
+    assert at_s < begun_s + 20.0
+    now, ahead = order.steps
+    assert now.power_w == 0.0
+    assert ahead.power_w == -30_000.0
+    # 30 kW at 60 kW/s: the ramp of 0.5 s begins half before the edge
+    assert at_s + ahead.after_s == pytest.approx(begun_s + 19.75, abs=0.06)
+    assert spent_wh < 30_000.0 * 0.5 / 3600.0
+    assert abs(plant.total_w) < 50
+
+
+@POLICIES
+def test_a_change_announced_as_it_happens_needs_no_wait(policy: Policy) -> None:
+    plant = Plant(policy=policy).settled()
+    plant.announce(1, (0.0, 25_000.0))
+    plant.run(2)
+    ((_, order),) = plant.changes
+    assert [step.power_w for step in order.steps] == [-25_000.0]
+    assert abs(plant.total_w) < 50
+
+
+@POLICIES
+def test_a_pulse_too_short_to_follow_is_passed_over(policy: Policy) -> None:
+    plant = Plant(policy=policy).settled()
+    plant.announce(1, (0.0, 0.0), (10.0, 30_000.0), (14.0, 0.0))
+    plant.run(60)
+    assert plant.changes == []
+
+
+def test_a_pulse_is_followed_where_two_channels_can_take_turns() -> None:
+    plant = Plant(equalizers=2).settled()
+    plant.load(ch=2, power_w=40_000.0)
+    plant.eq(1).limit_w = plant.eq(2).limit_w = 30_000.0
+    plant.run(60)
+    before = len(plant.changes)
+    plant.announce(1, (0.0, 0.0), (10.0, 10_000.0), (16.0, 0.0))
+    spent_wh = residual_wh(plant, 40)
+    assert len(plant.changes) == before + 2
+    assert spent_wh < 0.3 * 10_000.0 * 6.0 / 3600.0
+
+
+def test_a_long_pulse_is_followed_with_one_channel() -> None:
+    plant = Plant().settled()
+    plant.announce(1, (0.0, 0.0), (10.0, 30_000.0), (50.0, 0.0))
+    spent_wh = residual_wh(plant, 80)
+    assert len(plant.changes) == 2
+    assert spent_wh < 30_000.0 * 1.5 / 3600.0
+
+
+def test_a_small_change_is_not_spent_just_before_a_large_one() -> None:
+    plant = Plant().settled()
+    plant.announce(1, (0.0, 0.0), (10.0, 2000.0), (13.0, 30_000.0))
+    plant.run(30)
+    ((_, order),) = plant.changes
+    assert order.steps[-1].power_w == -30_000.0
+    assert abs(plant.total_w) < 50
+
+
+def test_a_plan_that_says_what_is_already_so_changes_nothing() -> None:
+    plant = Plant().settled()
+    plant.load(ch=1, power_w=20_000.0)
+    plant.run(40)
+    before = len(plant.changes)
+    plant.plan(1, (0.0, 20_000.0))
+    plant.run(40)
+    assert len(plant.changes) == before
+    assert plant.image.announced_power_w == 20_000.0
+
+
+def test_a_plan_that_ends_changes_nothing_as_long_as_the_load_goes_on() -> None:
+    plant = Plant().settled()
+    plant.announce(1, (0.0, 20_000.0), until_s=30.0)
+    plant.run(60)
+    assert len(plant.changes) == 1
+    assert plant.image.announced_power_w == 0.0
+    assert abs(plant.total_w) < 50
+
+
+def test_an_edge_whose_time_is_uncertain_is_not_scheduled() -> None:
+    plant = Plant().settled()
+    plant.load(ch=1, power_w=20_000.0)
+    plant.run(40)
+    before = len(plant.changes)
+    plant.plan(1, (0.0, 20_000.0), (20.0, 0.0), sigma_s=5.0)
+    plant.run(35)
+    assert len(plant.changes) == before
+    assert abs(plant.total_w) < 50
+    plant.announce(1, (0.0, 0.0))  # the end came: the new step's plan says so
+    plant.run(3)
+    assert len(plant.changes) == before + 1
+    assert abs(plant.total_w) < 50
+
+
+def test_an_edge_whose_time_is_nearly_certain_is_scheduled() -> None:
+    plant = Plant().settled()
+    plant.plan(1, (0.0, 0.0), (20.0, 20_000.0), sigma_s=0.5)
+    plant.run(19)
+    assert len(plant.changes) == 1
+
+
+def test_a_plan_that_knows_less_than_the_budget_can_follow_announces_nothing() -> None:
+    plant = Plant().settled()
+    plant.announce(1, (0.0, 20_000.0), until_s=3.0)
+    plant.run(14)
+    assert plant.changes == []
+    plant.run(5)
+    assert plant.changes[0][1].reason == "load_step"
+
+
+def test_a_plan_that_telemetry_contradicts_is_dropped_and_counted() -> None:
+    plant = Plant().settled()
+    plant.plan(1, (0.0, 20_000.0))  # and nothing happens
+    plant.run(2)
+    assert len(plant.changes) == 1
+    plant.run(30)
+    assert plant.book.ignored["plan_contradicted"] == 1
+    assert plant.image.announced_power_w == 0.0
+    assert abs(plant.total_w) < 50
+
+
+def test_a_drift_off_the_plan_is_followed_as_unannounced() -> None:
+    plant = Plant().settled()
+    plant.announce(1, (0.0, 20_000.0))
+    plant.run(30)
+    plant.load(ch=1, power_w=20_600.0)  # 3 %: still the plan's
+    plant.run(10)
+    assert len(plant.changes) == 1
+    plant.run(12)
+    assert len(plant.changes) == 2
+    assert plant.image.announced_power_w == 20_000.0
+    assert abs(plant.total_w) < 50
+
+
+def test_an_edge_called_off_in_time_is_called_off_at_the_station() -> None:
+    plant = Plant().settled()
+    plant.plan(1, (0.0, 0.0), (10.0, 20_000.0))
+    plant.run(8)
+    assert len(plant.changes) == 1
+    plant.plan(1, (0.0, 0.0))
+    plant.run(20)
+    assert plant.eq().commanded == []
+    assert plant.orders[1][1].reason == "plan_changed"
+
+
+def test_announced_steps_do_not_restart_the_wait_for_an_unannounced_one() -> None:
+    plant = Plant(equalizers=3).settled()
+    begun_s = plant.now_s
+    plant.load(ch=2, power_w=5000.0)
+    plant.announce(1, (0.0, 0.0), (6.0, 30_000.0))
+    plant.run(20)
+    confirmed = [at_s for at_s, order in plant.changes if order.reason == "load_step"]
+    assert confirmed == [pytest.approx(begun_s + 15.5, abs=1.0)]
+    assert abs(plant.total_w) < 50
+
+
+def test_many_channels_that_step_together_take_one_change() -> None:
+    plant = Plant(loads=6).settled()
+    for ch in range(1, 7):
+        plant.announce(ch, (0.0, 0.0), (12.0 + 0.05 * ch, 5000.0))
+    plant.run(25)
+    assert len(plant.changes) == 1
+    assert abs(plant.total_w) < 50

@@ -1,0 +1,108 @@
+"""What must hold in any hall, whatever the loads, plans and faults do."""
+
+from itertools import pairwise
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from schemas.messages import Policy
+from tests.scenario.hall import Plant
+
+powers_w = st.integers(-80, 80).map(lambda kilowatts: 1000.0 * kilowatts)
+loads = st.lists(st.tuples(st.integers(1, 4), st.floats(0.0, 70.0), powers_w), max_size=12)
+plans = st.lists(
+    st.tuples(st.integers(1, 4), st.floats(0.0, 40.0), powers_w, st.floats(0.2, 40.0), powers_w, st.booleans()),
+    max_size=6,
+)
+faults = st.lists(
+    st.tuples(
+        st.integers(1, 3), st.floats(0.0, 60.0), st.floats(1.0, 30.0), st.sampled_from(["deaf", "silent", "alarm"])
+    ),
+    max_size=3,
+)
+targets_w = st.one_of(st.none(), powers_w)
+
+
+def played(
+    policy: Policy,
+    delay_s: float,
+    equalizers: int,
+    events: tuple[list[tuple[int, float, float]], list[tuple[int, float, float, float, float, bool]]],
+    disturbances: list[tuple[int, float, float, str]],
+) -> Plant:
+    """Play a hall for 80 s."""
+    plant = Plant(policy=policy, delay_s=delay_s, equalizers=equalizers, freeze_w=60_000.0).settled()
+    begun_s = plant.now_s
+    for ch, after_s, power_w in events[0]:
+        plant.load(ch, power_w, after_s=after_s)
+    for tick in range(160):
+        elapsed_s = plant.now_s - begun_s
+        for ch, at_s, first_w, later_s, second_w, true in events[1]:
+            if round(2 * at_s) == tick:
+                (plant.announce if true else plant.plan)(ch, (0.0, first_w), (later_s, second_w), until_s=60.0)
+        for n, at_s, for_s, kind in disturbances:
+            if n <= equalizers:
+                setattr(plant.eq(n), kind, at_s <= elapsed_s < at_s + for_s)
+        plant.run(0.5)
+    return plant
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    policy=st.sampled_from(list(Policy)),
+    delay_s=st.sampled_from([2.0, 10.0, 15.0]),
+    equalizers=st.integers(1, 3),
+    events=st.tuples(loads, plans),
+)
+def test_without_faults_the_budget_the_limits_and_the_one_sign_are_kept(
+    policy: Policy,
+    delay_s: float,
+    equalizers: int,
+    events: tuple[list[tuple[int, float, float]], list[tuple[int, float, float, float, float, bool]]],
+) -> None:
+    plant = played(policy, delay_s, equalizers, events, [])
+    commanded = [plant.eq(n).commanded for n in range(1, equalizers + 1)]
+    for changes in commanded:
+        for (first_s, _), (second_s, _) in pairwise(changes):
+            assert second_s - first_s >= delay_s - 0.11  # a tick of the plant
+    for _, order in plant.orders:
+        assert all(abs(step.power_w) <= 60_000.0 for step in order.steps)
+    for at_s in sorted({at_s for changes in commanded for at_s, _ in changes}):
+        # Ramps of one edge begin at different times; once they are over, there is one sign.
+        later_s = at_s + 2.1
+        if any(at_s < other_s <= later_s for changes in commanded for other_s, _ in changes):
+            continue
+        held_w = [[power_w for time_s, power_w in changes if time_s <= at_s][-1:] for changes in commanded]
+        flat_w = [power_w for powers in held_w for power_w in powers]
+        assert min(flat_w, default=0.0) >= 0.0 or max(flat_w, default=0.0) <= 0.0
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    policy=st.sampled_from(list(Policy)),
+    equalizers=st.integers(1, 3),
+    events=st.tuples(loads, plans),
+    disturbances=faults,
+)
+def test_with_faults_no_channel_is_told_to_change_twice_within_the_delay(
+    policy: Policy,
+    equalizers: int,
+    events: tuple[list[tuple[int, float, float]], list[tuple[int, float, float, float, float, bool]]],
+    disturbances: list[tuple[int, float, float, str]],
+) -> None:
+    plant = played(policy, 15.0, equalizers, events, disturbances)
+    for n in range(1, equalizers + 1):
+        times_s = [
+            at_s
+            for at_s, order in plant.orders
+            if order.channel == f"e{n}" and order.kind == "change" and order.reason != "limits"
+        ]
+        # Orders for edges go out up to 4 s ahead, so they may be sent nearer to each other than they take effect.
+        for first_s, second_s in pairwise(times_s):
+            assert second_s - first_s >= 15.0 - 4.5
+    for at_s, decision in plant.decisions:
+        if decision.phase.value in ("frozen", "starting"):
+            assert decision.orders == ()
+        for order in decision.orders:
+            assert at_s >= 1000.0
+            assert all(abs(step.power_w) <= 60_000.0 for step in order.steps)
