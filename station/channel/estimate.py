@@ -13,7 +13,7 @@ FASTEST_VOLTAGE_RATIO_PER_S = 0.0025
 """The fastest that a battery's voltage moves then: all of its range in two minutes, or 5C into the knee."""
 FASTEST_DECAY_S = 10.0
 """The shortest time constant with which the current of a constant voltage falls."""
-ACCELERATION = 3.0
+ACCELERATION = 4.0
 """The slope of a voltage steepens towards its end: it may come in this part of the time that the slope promises."""
 SLOPE_SIGMA_RATIO = 0.35
 """Spread of an end that is foretold from a slope, relative to the time that is left."""

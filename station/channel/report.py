@@ -5,7 +5,7 @@ from dataclasses import replace
 from schemas.messages import ChannelPlan, ChannelTelemetry, Equalization, PlanSegment, SetpointEcho, StepType
 from station.channel.lease import note_sent
 from station.channel.limits import derate
-from station.channel.plan import MOST_SEGMENTS, Forecast, foresee, nothing_happens, ramp_down
+from station.channel.plan import HORIZON_S, MOST_SEGMENTS, Forecast, foresee, nothing_happens, ramp_down
 from station.channel.program import work_at
 from station.channel.state import ChannelState
 from station.channel.states import WORK_STATUS, Life
@@ -18,6 +18,8 @@ UNMEASURED = Sample(0.0, 0.0, 0.0, battery_connected=False, charge_limit_w=0.0, 
 USED_PART = 0.45
 """Of the plan's certain time: the contract wants the next before half of it is used."""
 SHORTEST_PLAN_PERIOD_S = 0.5
+LEARNING_PERIOD_S = 10.0
+"""A plan that ends before the horizon is made again after this time: the battery has shown more of itself."""
 UNKNOWN_PLAN_PERIOD_S = 5.0
 """How often the equipment is asked again for a preview that it did not have."""
 
@@ -78,7 +80,8 @@ def plan(
         segments=forecast.segments,
     )
     certain_s = min([forecast.until_s, *(segment.after_s for segment in forecast.segments if segment.sigma_s)])
-    due_s = now_s + max(SHORTEST_PLAN_PERIOD_S, USED_PART * certain_s)
+    period_s = max(SHORTEST_PLAN_PERIOD_S, USED_PART * certain_s)
+    due_s = now_s + (period_s if forecast.until_s >= HORIZON_S else min(period_s, LEARNING_PERIOD_S))
     return replace(state, plan_seq=seq, plan_at_s=due_s), message
 
 

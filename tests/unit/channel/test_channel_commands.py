@@ -106,6 +106,17 @@ def test_the_same_id_gets_the_same_reply_and_does_nothing_twice() -> None:
     assert bench.state.life is Life.STOPPED
 
 
+def test_a_stop_that_comes_again_does_not_stop_what_was_started_since() -> None:
+    bench = build(HOUR)
+    bench.run(2.0)
+    first = bench.command("stop", "once")
+    bench.run(2.0)
+    bench.command("start")
+    bench.run(2.0)
+    assert bench.command("stop", "once") == first
+    assert bench.state.life is Life.PROGRAM
+
+
 def test_the_memory_of_replies_is_bounded() -> None:
     bench = build()
     for number in range(1000):

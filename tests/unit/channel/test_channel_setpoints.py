@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from schemas.messages import Alarm, AlarmCode, SetpointReason, SetpointResult, Severity
+from station.channel.lease import Lease, target_w
 from station.channel.outcome import Accepted, Duplicate, Refused, Remembered, TransientTrouble
 from tests.unit.channel.bench import Bench, build
 
@@ -181,3 +182,10 @@ def test_the_lease_runs_out_although_the_driver_gives_no_samples() -> None:
         bench.tick(TransientTrouble("timeout"))
     assert bench.state.equalizing
     assert bench.state.applied_w == 0.0
+
+
+@pytest.mark.parametrize(("now_s", "power_w"), [(10.0, 5.0), (12.0, 7.0), (29.9, 7.0), (30.0, 0.0), (99.0, 0.0)])
+def test_a_lease_asks_for_nothing_outside_its_time(now_s: float, power_w: float) -> None:
+    lease = Lease("hall-a", 7, 1, steps=((10.0, 5.0), (12.0, 7.0)), expires_s=30.0)
+    assert target_w(lease, now_s) == power_w
+    assert target_w(None, now_s) == 0.0
