@@ -14,6 +14,11 @@ def power(power_w: float) -> str:
     return f"{power_w / _KILO:+.2f} kW" if abs(power_w) >= _KILO else f"{power_w:+.0f} W"
 
 
+def plain(power_w: float) -> str:
+    """Return a magnitude: `19.98 kW`."""
+    return power(abs(power_w)).lstrip("+")
+
+
 def energy(energy_wh: float) -> str:
     """Return an energy: `1.25 kWh`."""
     return f"{energy_wh / _KILO:.2f} kWh" if abs(energy_wh) >= _KILO else f"{energy_wh:.0f} Wh"

@@ -27,7 +27,7 @@ def run() -> None:
 def main(arguments: list[str]) -> int:
     """Run a command line and return its exit code; what keeps it from working is one line on stderr."""
     try:
-        result = app(arguments, standalone_mode=False)
+        result = app(arguments, prog_name="zeroloop", standalone_mode=False)
     except _USAGE_ERROR as error:
         return _complain(error.format_message())
     except KeyboardInterrupt:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from schemas.messages import ChannelTelemetry, LoopBalance, Phase, Severity, WorkStatus
-from zeroloop.figures import energy, power, share, sparkline
+from zeroloop.figures import energy, plain, power, share, sparkline
 from zeroloop.hall import Hall, mean_magnitude_w
 
 _STALE_AFTER_PERIODS = 3.0
@@ -71,7 +71,7 @@ class Picture:
         recent = self._hall.recent(_RECENT_S)
         now_w = mean_magnitude_w([item.with_w for item in recent])
         then_w = mean_magnitude_w([item.without_w for item in recent])
-        residual = f"{power(now_w).lstrip('+')} of {power(then_w).lstrip('+')}, {share(now_w, then_w)}"
+        residual = f"{plain(now_w)} of {plain(then_w)}, {share(now_w, then_w)}"
         state = Text.assemble((str(balance.phase), _PHASES[balance.phase]), _because(balance))
         account = balance.energy
         exchanged = account.import_wh + account.export_wh

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
-from zeroloop.figures import energy, power, share
+from zeroloop.figures import energy, plain, share
 from zeroloop.hall import Hall, mean_magnitude_w
 
 _SECONDS_PER_HOUR = 3600.0
+_FIRST_S = 10
 _LAST_S = 30
 _LABEL_WIDTH = 27
 
@@ -32,15 +33,11 @@ def _figures(hall: Hall, elapsed_s: float) -> Iterator[tuple[str, str]]:
     part = share(exchanged_wh, account.unbalanced_wh)
     with_and_without = f"{energy(exchanged_wh)} with balancing, {energy(account.unbalanced_wh)} without ({part})"
     yield "energy with the grid", with_and_without
-    last = hall.recent(_LAST_S)
-    with_w, without_w = (
-        mean_magnitude_w([item.with_w for item in last]),
-        mean_magnitude_w([item.without_w for item in last]),
-    )
-    yield (
-        f"residual, last {len(last)} s",
-        f"{power(with_w).lstrip('+')} of {power(without_w).lstrip('+')} ({share(with_w, without_w)})",
-    )
+    first, last = list(hall.history)[:_FIRST_S], hall.recent(_LAST_S)
+    was_w, is_w = mean_magnitude_w([item.with_w for item in first]), mean_magnitude_w([item.with_w for item in last])
+    without_w = mean_magnitude_w([item.without_w for item in last])
+    yield "residual, first 10 s", plain(was_w)
+    yield "residual, last 30 s", f"{plain(is_w)} ({share(is_w, was_w)} of that); {plain(without_w)} without balancing"
     channels = balance.equalization_channels
     rate = balance.setpoint_changes / channels / elapsed_s * _SECONDS_PER_HOUR if channels and elapsed_s > 0.0 else 0.0
     yield (

@@ -1,0 +1,138 @@
+"""The command line itself: what it takes, and what it says of what it does not take."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from schemas.messages import PAYLOADS
+from zeroloop.main import main
+
+COMMANDS = (
+    "demo",
+    "broker",
+    "equalizer",
+    "station",
+    "discover",
+    "watch",
+    "equalize",
+    "stop",
+    "start",
+    "clear-alarm",
+    "pause",
+    "resume",
+    "target",
+    "schema",
+)
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home"))
+
+
+def complaint(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2) -> str:
+    assert main(list(arguments)) == code
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    return printed.err.strip()
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    listed = capsys.readouterr().out
+    assert [name for name in COMMANDS if f"\n  {name} " not in listed] == []
+    assert main(["--help"]) == 0
+    assert capsys.readouterr().out == listed
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    assert f"Usage: zeroloop {command}" in capsys.readouterr().out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("zeroloop ")
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom zeroloop.main import main\nmain(['--help'])\n"
+        "heavy = {'numpy', 'polars', 'paho', 'zeroconf', 'fastnda', 'rich'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["targt"], "No such command 'targt'"),
+        (["pause", "--hots", "a"], "--hots"),
+        (["equalize", "s1"], "channel"),
+        (["target", "much"], "'W'"),
+        (["target", "nan"], "W: must be a finite number, not nan"),
+        (["target", "-inf"], "W: must be a finite number, not -inf"),
+        (["stop", "s1", "a/b"], "'a/b' is no name"),
+        (["pause", "--loop", "a b"], "--loop: 'a b' is no name"),
+        (["pause", "--port", "70000"], "--port: must be a whole number from 1 to 65535, not 70000"),
+        (["pause", "--host", ""], "--host"),
+        (["pause", "--config", "missing.toml"], "missing.toml: no such file or directory"),
+        (["station"], "--config"),
+        (["station", "--config", "missing.toml"], "missing.toml: no such file or directory"),
+        (["equalizer", "--config", "missing.toml"], "missing.toml: no such file or directory"),
+        (["equalizer", "--log-level", "loud"], "--log-level: must be one of debug, info, warning, error, not 'loud'"),
+        (["broker", "--config", "missing.conf"], "missing.conf: no such file"),
+        (["demo", "--seconds", "0"], "--seconds: must be a number above 0, not 0"),
+        (["demo", "--seconds", "nan"], "--seconds: must be a number above 0, not nan"),
+    ],
+)
+def test_what_is_wrong_is_one_line(arguments: list[str], part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert part in complaint(capsys, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("[station]\nid = 's 1'", "station.id: must be a name"),
+        ("[station]\nid = 's1'", "channel: is missing"),
+        ("[statoin]", "statoin: unknown key; did you mean station?"),
+        ("[station", "not TOML"),
+        ("\xff", "is not UTF-8 text"),
+    ],
+)
+def test_a_configuration_that_cannot_work_is_one_line(
+    text: str, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "station.toml"
+    file.write_text(text, encoding="latin-1")
+    assert complaint(capsys, "station", "--config", str(file)).startswith(f"zeroloop: {file}: {line}")
+
+
+def test_a_driver_that_is_not_installed_is_named_with_those_that_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "station.toml"
+    file.write_text(
+        "[station]\nid = 's1'\n[driver]\ntype = 'steam'\n"
+        "[[channel]]\nid = '1'\ncharge_limit_w = 1.0\ndischarge_limit_w = 1.0\nramp_w_per_s = 1.0\n"
+    )
+    line = complaint(capsys, "station", "--config", str(file))
+    assert "'steam'" in line
+    assert "replay, simulated" in line
+
+
+def test_a_broker_that_does_not_answer_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "127.0.0.1:1: connection refused" in complaint(capsys, "target", "-500", "--port", "1")
+
+
+def test_schema_writes_one_file_a_payload(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema", "--out", str(tmp_path / "out")]) == 0
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {f"{name}.schema.json" for name in PAYLOADS}
+    assert len(capsys.readouterr().out.splitlines()) == len(PAYLOADS)
