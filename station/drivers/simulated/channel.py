@@ -26,6 +26,8 @@ from station.drivers.simulated.battery import Battery, Response
 
 LONGEST_STEP_S = 5.0
 """Of the battery's time: the current at constant power drifts by less than 1e-4 in it."""
+HELD_STEP_S = 0.5
+"""Of the battery's time: at constant voltage the current follows the quicker RC pair."""
 RAMP_STEP_S = 0.25
 MOST_STEPS = 2000
 """In one advance; a gap of hours is integrated coarsely rather than for long."""
@@ -125,6 +127,10 @@ class SimulatedChannel:
         scale, before_a = self._time_scale, self.current_a
         response = self.battery.response(step_s * scale, before_a, SHARE_AT_ONCE, before_a)
         wanted_a, held = self._wanted(response)
+        if held and step_s * scale > HELD_STEP_S:
+            step_s = HELD_STEP_S / scale
+            response = self.battery.response(step_s * scale, before_a, SHARE_AT_ONCE, before_a)
+            wanted_a, held = self._wanted(response)
         change_w = wanted_a * response.voltage(wanted_a) - self.power_w
         reach_w = self.ratings.ramp_w_per_s * step_s
         if (held and change_w * self.power_w < 0.0) or abs(change_w) <= min(reach_w, self._settled_w):
