@@ -73,6 +73,7 @@ dir = "state-equalizer"
 STATION = """
 [station]
 id = "{id}"
+{loop}
 state_dir = "state-{id}"
 on_lost = "{on_lost}"
 {broker}
@@ -217,10 +218,19 @@ class Hall:
         return self.spawn("equalizer", "--config", str(path), name=name)
 
     def station(
-        self, name: str, channels: Sequence[str], *, configured: bool = True, on_lost: str = "zero"
+        self,
+        name: str,
+        channels: Sequence[str],
+        *,
+        configured: bool = True,
+        on_lost: str = "zero",
+        loop: str | None = None,
     ) -> subprocess.Popen[bytes]:
         broker = f'[broker]\nhost = "127.0.0.1"\nport = {self.broker.port}\n' if configured else ""
-        text = STATION.format(id=name, broker=broker, period_s=self.period_s, on_lost=on_lost) + "".join(channels)
+        named = "" if loop is None else f'loop = "{loop}"'
+        text = STATION.format(id=name, loop=named, broker=broker, period_s=self.period_s, on_lost=on_lost) + "".join(
+            channels
+        )
         path = self.folder / f"{name}.toml"
         path.write_text(text)
         return self.spawn("station", "--config", str(path), name=name)
@@ -234,6 +244,8 @@ class Hall:
             *words,
             "--host",
             "127.0.0.1",
+            "--loop",
+            "main",
             "--port",
             str(self.broker.port),
             cwd=self.folder,

@@ -142,7 +142,7 @@ def test_requirement_4_a_server_and_two_stations_on_three_computers_that_find_ea
     computers.run(SERVER, mosquitto, "-c", "mosquitto.conf", name="broker")
     computers.zeroloop(SERVER, "equalizer", "equalizer", equalizer_toml(advertise=True))
     # No broker in their configuration, none on their own computer: only DNS-SD in the LAN can tell them.
-    nothing = {"broker": "", "period_s": 0.2, "on_lost": "zero"}
+    nothing = {"loop": "", "broker": "", "period_s": 0.2, "on_lost": "zero"}
     computers.zeroloop(
         LOAD, "load", "station", STATION.format(id="load", **nothing) + channel("1", power(18000.0, 600.0))
     )
