@@ -5,8 +5,8 @@ import logging
 from collections.abc import Callable
 
 from equalizer import fencing
-from equalizer.control.image import ChannelKey
 from equalizer.control.state import Decision
+from equalizer.farewell import Farewell
 from equalizer.fencing import Fence, Standing
 from equalizer.helm import Helm
 from equalizer.ledger import Ledger
@@ -26,9 +26,6 @@ _MARKER_S = 3.0
 """If its own announcement has not come back by then, it never will: the broker does not let this server read it."""
 _STALLED_S = 3.0
 _STALLED_PERIODS = 3.0
-_FAREWELL_S = 5.0
-_REPEAT_S = 1.0
-"""A setpoint to 0 W that was not answered is sent again after this."""
 
 
 class Duty:
@@ -79,8 +76,7 @@ class Duty:
         self._conflict_s = 0.0
         self._stations: dict[str, Presence] = {}
         self._silent = False
-        self._awaited: dict[ChannelKey, int] = {}
-        self._answered = asyncio.Event()
+        self._farewell = Farewell(helm, clock=clock)
         self._leaving = False
 
     # ── the connection ────────────────────────────────────────────────────────────────────────────────────────────
@@ -98,9 +94,10 @@ class Duty:
 
     def lost_broker(self, reason: str) -> None:
         """Stop deciding; the leases run out at the stations."""
-        self.connected = False
+        self.connected = self._current = False
         self._rhythm.stop()
         self._cancel_pending()
+        self._helm.suspend()
         _LOG.warning("connection_lost reason=%r", reason)
 
     async def until_failure(self) -> None:
@@ -199,7 +196,10 @@ class Duty:
 
     def second(self) -> None:
         """Say once a second how the loop stands."""
-        if not self.connected or self._leaving:
+        if self._leaving:
+            return
+        if not self.connected:
+            self._helm.look()  # what is known grows old
             return
         if self._current and self._helm.phase is not Phase.STARTING:
             self._say_silence(self._helm.image.channels_stale, self._helm.image.channels)
@@ -246,10 +246,9 @@ class Duty:
 
     def echo(self, station: str, channel: str, echo: SetpointEcho, *, fresh: bool) -> None:
         """Take note of what a channel last decided on."""
-        if echo.epoch == self.fence.epoch and echo.seq >= self._awaited.get((station, channel), echo.seq + 1):
-            del self._awaited[station, channel]
-            self._answered.set()
-        if not self._leaving:
+        if self._leaving:
+            self._farewell.echo((station, channel), echo)
+        else:
             self._follow(fencing.echoed(self.fence, echo, fresh=fresh))
 
     def _follow(self, fence: Fence) -> None:
@@ -265,11 +264,19 @@ class Duty:
     def _raise_epoch(self, fence: Fence) -> None:
         raised = fence.epoch != self.fence.epoch
         if raised:
-            self._ledger.store_epoch(fence.epoch)
+            self._store(fence.epoch)
             _LOG.info("epoch from=%d to=%d", self.fence.epoch, fence.epoch)
         self.fence = fence
         if raised and self._announced:
             self._announce(self.phase)
+
+    def _store(self, epoch: int) -> None:
+        """Store an epoch; where the disk fails, the retained announcement has to remember it."""
+        try:
+            self._ledger.store_epoch(epoch)
+        except OSError as error:
+            _LOG.error("epoch_not_stored epoch=%d error=%r", epoch, str(error))
+            self._voice.event("epoch_not_stored", str(error), Severity.WARNING)
 
     def _leave_standby(self, now_s: float) -> None:
         if self.fence.rival is None and now_s - self._conflict_s >= self._lease_s:
@@ -300,37 +307,9 @@ class Duty:
         if not self.connected or not self._announced:
             return
         if self.fence.standing is not Standing.STANDBY:
-            await self._to_zero()
+            await self._farewell.to_zero(self.fence.epoch, while_=lambda: self.connected)
         if self.fence.rival is None:
             self._voice.announce(Presence.OFFLINE, self.fence.epoch, Phase.STANDBY)
-
-    async def _to_zero(self) -> None:
-        until_s = self._clock() + _FAREWELL_S
-        orders = self._helm.halt(self._clock())
-        while orders and self.connected:
-            self._awaited = self._helm.send(orders, self.fence.epoch)
-            again_s = min(self._clock() + _REPEAT_S, until_s)
-            while self._awaited and (left_s := again_s - self._clock()) > 0.0:
-                await self._wait_for_echo(left_s)
-            if not self._awaited:
-                _LOG.info("all_at_zero channels=%d", len(orders))
-                return
-            if self._clock() >= until_s:
-                break
-            orders = tuple(
-                order for order in self._helm.halt(self._clock()) if (order.station, order.channel) in self._awaited
-            )
-        if self._awaited:
-            named = ",".join("/".join(key) for key in sorted(self._awaited)[:10])
-            _LOG.warning("no_echo channels=%d first=%s; their leases run out", len(self._awaited), named)
-
-    async def _wait_for_echo(self, timeout_s: float) -> None:
-        self._answered.clear()
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._answered.wait()
-        except TimeoutError:
-            return
 
     # ── what is asked of it ───────────────────────────────────────────────────────────────────────────────────────
 

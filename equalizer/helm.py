@@ -72,12 +72,16 @@ class Helm:
             setpoint_changes=self._changes_before + self._changes,
         )
 
-    def restart(self) -> None:
-        """Forget the measurements: all of them are stale. What was asked of the channels is remembered."""
-        self.book = LoopBook(self._control)
+    def suspend(self) -> None:
+        """Decide nothing before a fresh round of telemetry. What was asked of the channels is remembered."""
         self._state = replace(self._state, phase=Phase.STARTING)
         self.decision = None
         self._energy = replace(self._energy, at_s=None)
+
+    def restart(self) -> None:
+        """Forget the measurements: all of them are stale."""
+        self.suspend()
+        self.book = LoopBook(self._control)
         self.look()
 
     def look(self) -> LoopImage:

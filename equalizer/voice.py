@@ -28,6 +28,9 @@ from transport.session import Session, Will
 EVENT_EVERY_S = 10.0
 """The same source says the same no more often."""
 _EVENT_MEMORY = 10_000
+_EVENT_BURST = 100.0
+_EVENTS_PER_S = 10.0
+"""A hall that goes dark at once must not drown those who listen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,10 @@ class Voice:
         self._setpoint_seqs: dict[tuple[str, str], int] = {}
         self._balance_seq = 0
         self._said: dict[tuple[str, str, str], float] = {}
+        self._tokens = _EVENT_BURST
+        self._refilled_s = clock()
+        self.events_withheld = 0
+        """Events that were too many at once; the log has them all."""
 
     def will(self, epoch: int) -> Will:
         """Return what the broker shall say when this server vanishes."""
@@ -165,6 +172,12 @@ class Voice:
         if len(self._said) >= _EVENT_MEMORY:
             self._said.clear()
         self._said[key] = now_s
+        self._tokens = min(_EVENT_BURST, self._tokens + _EVENTS_PER_S * (now_s - self._refilled_s))
+        self._refilled_s = now_s
+        if self._tokens < 1.0 and severity is not Severity.ALARM:
+            self.events_withheld += 1
+            return
+        self._tokens -= 1.0
         message = Event(unix_time_s=self._utc(), source=source, severity=severity, code=code, text=text)
         self._publish(self._topics[LoopTopic.EVENT], encode(message), qos=1)
 
