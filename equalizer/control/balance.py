@@ -1,7 +1,7 @@
 """One balancing cycle: what the load asks, which changes to make of it, and which orders to renew."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import inf, isfinite
 from types import MappingProxyType
 
@@ -11,7 +11,7 @@ from equalizer.control.image import ChannelKey, EqualizationView, LoopImage
 from equalizer.control.lookahead import CLUSTER_S, Course, Unit, choose, course
 from equalizer.control.regulator import STILL, confirm, is_engaged
 from equalizer.control.settings import ControlSettings
-from equalizer.control.state import ControlState, Hold, Look, Order, Reason
+from equalizer.control.state import NEVER_S, ControlState, Hold, Look, Order, Readout, Reason
 from schemas.messages import Basis, Policy
 
 LEAD_S = 3.0
@@ -19,6 +19,8 @@ LEAD_S = 3.0
 PERSIST_S = 1.0
 """A mismatch that what is announced and sent ahead ends by itself within this time is none."""
 LOOK_S = 0.25
+AHEAD_S = 0.2
+READOUT_S = 0.1
 CALL_OFF_S = 0.3
 """A change sent ahead can be called off until so long before it."""
 
@@ -30,19 +32,39 @@ class Cycle:
     image: LoopImage
     settings: ControlSettings
     now_s: float
-    views: Mapping[ChannelKey, EqualizationView]
-    counted: frozenset[ChannelKey]
-    """The channels that are counted upon."""
+    readout: Readout
     holds: dict[ChannelKey, Hold]
-    changed: dict[ChannelKey, Reason]
-    renewed: dict[ChannelKey, Reason]
+    is_read: bool
+    """Whether the readout was made in this cycle."""
+    changed: dict[ChannelKey, Reason] = field(default_factory=dict)
+    renewed: dict[ChannelKey, Reason] = field(default_factory=dict)
+
+    @property
+    def views(self) -> Mapping[ChannelKey, EqualizationView]:
+        """The equalization channels."""
+        return self.readout.views
+
+    @property
+    def counted(self) -> frozenset[ChannelKey]:
+        """The channels that are counted upon."""
+        return self.readout.counted
 
     def total_w(self, at_s: float) -> float:
         """Return what all equalization channels do at a time, by what they were asked and can do."""
-        return sum(
-            channel.clipped_w(self.holds[key].power_w(at_s), view) if key in self.counted else view.power_w
-            for key, view in self.views.items()
-        )
+        total_w = 0.0
+        counted = self.counted
+        for key, view in self.views.items():
+            if key not in counted:
+                total_w += view.power_w
+                continue
+            hold = self.holds[key]
+            power_w = hold.levels[0].power_w if len(hold.levels) == 1 else hold.power_w(at_s)
+            if power_w > view.charge_limit_w:
+                power_w = view.charge_limit_w
+            elif power_w < -view.discharge_limit_w:
+                power_w = -view.discharge_limit_w
+            total_w += power_w
+        return total_w
 
     def units(self, at_s: float) -> list[Unit]:
         """Return the channels as they enter a look ahead."""
@@ -95,6 +117,8 @@ class Cycle:
 
 def begin(state: ControlState, image: LoopImage, settings: ControlSettings, now_s: float) -> Cycle:
     """Bring what was asked of the channels up to date with what they show."""
+    if state.readout.equalization is image.equalization and now_s < state.readout.until_s:
+        return Cycle(image, settings, now_s, state.readout, dict(state.holds), is_read=False)
     views = {view.key: view for view in image.equalization}
     held: dict[ChannelKey, Hold] = {}
     for key, view in views.items():
@@ -102,10 +126,17 @@ def begin(state: ControlState, image: LoopImage, settings: ControlSettings, now_
         held[key] = (
             channel.adopt(view, settings, now_s) if before is None else channel.reconcile(before, view, settings, now_s)
         )
-    counted = frozenset(
-        key for key, view in views.items() if held[key].is_counted(now_s) and channel.is_usable(view, now_s)
+    usable = [key for key, view in views.items() if channel.is_usable(view, now_s)]
+    counted = frozenset(key for key in usable if held[key].is_counted(now_s))
+    readout = Readout(
+        equalization=image.equalization,
+        views=MappingProxyType(views),
+        counted=counted,
+        error_w=sum(channel.delivery_error_w(held[key], views[key]) for key in sorted(counted)),
+        renew_s=min((channel.due_s(held[key], settings) for key in usable), default=inf),
+        until_s=now_s + READOUT_S,
     )
-    return Cycle(image, settings, now_s, views, counted, held, {}, {})
+    return Cycle(image, settings, now_s, readout, held, is_read=True)
 
 
 def balance(state: ControlState, cycle: Cycle) -> tuple[ControlState, float, float]:
@@ -122,7 +153,10 @@ def balance(state: ControlState, cycle: Cycle) -> tuple[ControlState, float, flo
     engaged = is_engaged(state.engaged, mismatch_w, settings)
     state = replace(state, engaged=engaged, cause=state.cause if engaged else Reason.PLAN)
     state, due_s = _act_now(state, cycle, ahead, mismatch_w)
-    return state, asked_w, min(due_s, _act_ahead(cycle, ahead))
+    if now_s >= state.ahead_s:
+        _act_ahead(cycle, ahead)
+        state = replace(state, ahead_s=now_s + AHEAD_S if ahead.times_s else NEVER_S)
+    return state, asked_w, min(due_s, state.ahead_s if ahead.times_s else inf)
 
 
 def _ask(state: ControlState, cycle: Cycle) -> tuple[ControlState, float]:
@@ -132,9 +166,7 @@ def _ask(state: ControlState, cycle: Cycle) -> tuple[ControlState, float]:
     as measured under `dwell`, and under `confirm` as it was last confirmed.
     """
     image, settings = cycle.image, cycle.settings
-    remainder_w = image.remainder_power_w + sum(
-        channel.delivery_error_w(cycle.holds[key], view) for key, view in cycle.views.items() if key in cycle.counted
-    )
+    remainder_w = image.remainder_power_w + cycle.readout.error_w
     baseline_w = state.baseline_w + (image.transferred_power_w - state.transferred_w)
     announced_w = state.target_power_w - image.announced_power_w - state.trim.power_w
     confirmation, cause = STILL, state.cause
@@ -197,8 +229,8 @@ def _ends_by_itself(cycle: Cycle, ahead: Course, mismatch_w: float) -> bool:
     return False
 
 
-def _act_ahead(cycle: Cycle, ahead: Course) -> float:
-    """Send changes for the edges that are near; return when the next one will be."""
+def _act_ahead(cycle: Cycle, ahead: Course) -> None:
+    """Send changes for the edges that are near."""
     settings, now_s = cycle.settings, cycle.now_s
     slowest_s = max(
         (
@@ -211,14 +243,13 @@ def _act_ahead(cycle: Cycle, ahead: Course) -> float:
     lead_s = LEAD_S + 0.5 * slowest_s
     for at_s in ahead.times_s:
         if at_s > now_s + lead_s:
-            return at_s - lead_s
+            break
         gap_w = ahead.at(at_s) - cycle.total_w(at_s)
         if abs(gap_w) <= settings.engage_w or not cycle.is_any_free(at_s):
             continue
         power_w = choose(at_s, ahead, cycle.units(at_s), settings)
         if power_w is not None:
             cycle.go_to(power_w, at_s, Reason.PLAN)
-    return inf
 
 
 def _call_off(cycle: Cycle) -> None:
@@ -234,6 +265,8 @@ def _call_off(cycle: Cycle) -> None:
 
 def renew(cycle: Cycle) -> None:
     """Find the orders whose leases want renewing, that were not answered, or that the channel cannot do any more."""
+    if cycle.now_s < cycle.readout.renew_s:
+        return
     for key, view in cycle.views.items():
         hold = cycle.holds[key]
         if key in cycle.changed or key in cycle.renewed or not channel.is_due(hold, cycle.settings, cycle.now_s):
@@ -250,6 +283,8 @@ def renew(cycle: Cycle) -> None:
 
 def orders(cycle: Cycle) -> tuple[Order, ...]:
     """Return what goes out, each on its channel's newest telemetry; a channel that cannot take it gets nothing."""
+    if not cycle.changed and not cycle.renewed:
+        return ()
     made: list[Order] = []
     for key, view in cycle.views.items():
         reason = cycle.changed.get(key, cycle.renewed.get(key))
@@ -269,12 +304,10 @@ def orders(cycle: Cycle) -> tuple[Order, ...]:
     return tuple(made)
 
 
-def kept(cycle: Cycle) -> Mapping[ChannelKey, Hold]:
-    """Return the holds for the state."""
-    return MappingProxyType(cycle.holds)
-
-
-def next_due_s(cycle: Cycle) -> float:
-    """Return when the first order must go out again."""
-    usable = (key for key, view in cycle.views.items() if channel.is_usable(view, cycle.now_s))
-    return min((channel.due_s(cycle.holds[key], cycle.settings) for key in usable), default=inf)
+def kept(state: ControlState, cycle: Cycle) -> ControlState:
+    """Return the state with what became of the channels."""
+    sent = bool(cycle.changed or cycle.renewed)
+    if not sent and not cycle.is_read:
+        return state
+    readout = replace(cycle.readout, until_s=NEVER_S) if sent else cycle.readout
+    return replace(state, holds=MappingProxyType(cycle.holds), readout=readout)

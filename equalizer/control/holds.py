@@ -78,7 +78,7 @@ def _answered(hold: Hold, view: EqualizationView, settings: ControlSettings, now
     answered = replace(hold, answered=True, tries=0)
     match last.result:
         case SetpointResult.APPLIED | SetpointResult.CLAMPED:
-            return replace(answered, rejected=False)
+            return replace(answered, rejected=False, pending=False)
         case SetpointResult.REJECTED:
             return replace(_standing(answered, view.applied_w, now_s), rejected=True)
         case SetpointResult.EXPIRED:
@@ -100,7 +100,7 @@ def _delivering(hold: Hold, view: EqualizationView, settings: ControlSettings, n
 def _standing(hold: Hold, power_w: float, now_s: float) -> Hold:
     """Take what a channel does as what it was asked."""
     changed_s = hold.changed_s if hold.changed_s <= now_s else hold.prior_changed_s
-    return replace(hold, levels=(Level(now_s, now_s, power_w),), changed_s=changed_s, off_since_s=None)
+    return replace(hold, levels=(Level(now_s, now_s, power_w),), changed_s=changed_s, pending=False, off_since_s=None)
 
 
 def clipped_w(power_w: float, view: EqualizationView) -> float:
@@ -160,6 +160,9 @@ def change(
         changed_s=levels[-1].at_s,
         prior_changed_s=hold.changed_s,
         settled_s=effect_s + ramp_s + SETTLE_PERIODS * settings.period_s,
+        answered=True,
+        pending=True,
+        tries=0,
         off_since_s=None,
     )
 
@@ -170,6 +173,7 @@ def call_off(hold: Hold, now_s: float) -> Hold:
         hold,
         levels=(Level(now_s, now_s, hold.levels[0].power_w),),
         changed_s=hold.prior_changed_s,
+        pending=False,
     )
 
 
@@ -189,8 +193,10 @@ def steps(hold: Hold, view: EqualizationView, now_s: float) -> tuple[SetpointSte
 
 def sent(hold: Hold, view: EqualizationView, now_s: float) -> Hold:
     """Note that a hold went out on the channel's newest telemetry."""
+    again = hold.pending and not hold.answered
     return replace(
         hold,
+        changed_s=max(hold.changed_s, now_s) if again else hold.changed_s,
         sent_s=now_s,
         basis_seq=view.seq,
         echo=None if view.last is None else (view.last.epoch, view.last.seq),

@@ -7,7 +7,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
-from equalizer.control.image import ChannelKey
+from equalizer.control.image import ChannelKey, EqualizationView
 from equalizer.control.regulator import STILL, Confirmation
 from equalizer.control.trim import UNTRIMMED, Trim
 from schemas.messages import Basis, Phase, SetpointStep
@@ -73,6 +73,8 @@ class Hold:
     echo: tuple[int, int] | None = None
     """Epoch and seq of the channel's last echo when the order went out: another one answers it."""
     answered: bool = True
+    pending: bool = False
+    """The change itself has not been answered yet: should it have got lost, sending it again makes the change."""
     tries: int = 0
     rejected: bool = False
     """It rejected the last order, or never answered it; a refresh that it applies clears this."""
@@ -103,6 +105,24 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Readout:
+    """What was made of the equalization channels' telemetry; it stands until one of them speaks or is due."""
+
+    equalization: tuple[EqualizationView, ...] = ()
+    views: Mapping[ChannelKey, EqualizationView] = field(default_factory=lambda: MappingProxyType({}))
+    counted: frozenset[ChannelKey] = frozenset()
+    """The channels that are counted upon."""
+    error_w: float = 0.0
+    """What they do beyond what they were asked."""
+    renew_s: float = math.inf
+    """When the first order must go out again."""
+    until_s: float = NEVER_S
+
+
+NOTHING_READ = Readout()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ControlState:
     """All that the control remembers. Make one with `initial`."""
 
@@ -120,6 +140,9 @@ class ControlState:
     held_back: Reason | None = None
     """Why nothing was changed at the last decision; counted once, when it begins."""
     look: Look | None = None
+    ahead_s: float = NEVER_S
+    """When the edges ahead are looked at again."""
+    readout: Readout = NOTHING_READ
     trim: Trim = UNTRIMMED
     changes: int = 0
 

@@ -10,7 +10,7 @@ from equalizer.control.balance import Cycle
 from equalizer.control.image import LoopImage
 from equalizer.control.regulator import STILL
 from equalizer.control.settings import ControlSettings
-from equalizer.control.state import ControlState, Decision, Hold, Level, Order, Reason
+from equalizer.control.state import NOTHING_READ, ControlState, Decision, Hold, Level, Order, Reason
 from equalizer.control.trim import advance as advance_trim
 from schemas.messages import Basis, Phase, SetpointStep
 
@@ -50,7 +50,9 @@ def adopt(state: ControlState, image: LoopImage, settings: ControlSettings, now_
     An imbalance that stands then is an unannounced one: under `confirm` it waits for the delay.
     """
     held = {view.key: channel.adopt(view, settings, now_s, state.holds.get(view.key)) for view in image.equalization}
-    state = replace(state, holds=MappingProxyType(held), confirmation=STILL, engaged=False, look=None)
+    state = replace(
+        state, holds=MappingProxyType(held), readout=NOTHING_READ, confirmation=STILL, engaged=False, look=None
+    )
     cycle = cycles.begin(state, image, settings, now_s)
     baseline_w = state.target_power_w - image.announced_power_w - state.trim.power_w - cycle.total_w(now_s)
     return replace(state, baseline_w=baseline_w, transferred_w=image.transferred_power_w)
@@ -60,7 +62,7 @@ def step(
     state: ControlState, image: LoopImage, settings: ControlSettings, now_s: float
 ) -> tuple[ControlState, Decision]:
     """Decide once. Cheap enough to be called after every batch of messages; pure."""
-    if not _is_finite(image, now_s):
+    if not _is_finite(state, image, now_s):
         return _passive(state, state.phase, Reason.NOT_FINITE, settings, now_s)
     if state.phase is Phase.STARTING and not image.round_complete:
         return _passive(state, Phase.STARTING, Reason.STARTING, settings, now_s)
@@ -71,8 +73,7 @@ def step(
     if state.phase in (Phase.STARTING, Phase.FROZEN, Phase.PAUSED):
         state = adopt(state, image, settings, now_s)
     if not image.equalization:
-        state, decision = _passive(adopt(state, image, settings, now_s), Phase.STANDBY, Reason.STANDBY, settings, now_s)
-        return state, decision
+        return _passive(adopt(state, image, settings, now_s), Phase.STANDBY, Reason.STANDBY, settings, now_s)
     return _balance(state, image, settings, now_s)
 
 
@@ -115,13 +116,12 @@ def _balance(
         reason=reason.value,
         suppressed=() if held_back is None or held_back is state.held_back else ((held_back.value, 1),),
         next_due_s=_next_due_s(
-            settings, now_s, look_s, cycles.next_due_s(cycle), confirmed_s if confirmed_s is not None else inf
+            settings, now_s, look_s, cycle.readout.renew_s, confirmed_s if confirmed_s is not None else inf
         ),
     )
     state = replace(
-        state,
+        cycles.kept(state, cycle),
         phase=decision.phase,
-        holds=cycles.kept(cycle),
         held_back=held_back,
         changes=state.changes + changes,
     )
@@ -163,18 +163,19 @@ def _pause(
             cycle.renewed[key] = Reason.PAUSED
     made = cycles.orders(cycle)
     state = replace(
-        state,
+        cycles.kept(_quiet(state), cycle),
         phase=Phase.PAUSED,
-        holds=cycles.kept(cycle),
-        confirmation=STILL,
-        engaged=False,
-        look=None,
         held_back=Reason.PAUSED,
         changes=state.changes + sum(order.kind == "change" for order in made),
     )
     suppressed = ((Reason.PAUSED.value, 1),) if begins else ()
     due_s = _next_due_s(settings, now_s)
     return state, Decision(Phase.PAUSED, made, 0.0, Reason.PAUSED.value, suppressed, due_s)
+
+
+def _quiet(state: ControlState) -> ControlState:
+    """Return a state that works on nothing and waits for nothing."""
+    return replace(state, confirmation=STILL, engaged=False, look=None)
 
 
 def _at_rest(hold: Hold, now_s: float) -> Hold:
@@ -188,7 +189,7 @@ def _passive(
     """Change nothing and renew nothing."""
     suppressed = () if state.held_back is reason else ((reason.value, 1),)
     due_s = _next_due_s(settings, now_s)
-    state = replace(state, phase=phase, held_back=reason, confirmation=STILL, engaged=False, look=None)
+    state = replace(_quiet(state), phase=phase, held_back=reason)
     return state, Decision(phase, (), 0.0, reason.value, suppressed, due_s)
 
 
@@ -197,15 +198,14 @@ def _next_due_s(settings: ControlSettings, now_s: float, *due_s: float) -> float
     return min(now_s + settings.period_s, *(at_s for at_s in due_s if at_s > now_s), inf)
 
 
-def _is_finite(image: LoopImage, now_s: float) -> bool:
-    return all(
-        isfinite(number)
-        for number in (
-            now_s,
-            image.load_power_w,
-            image.announced_power_w,
-            image.remainder_power_w,
-            image.transferred_power_w,
-            image.unknown_power_w,
-        )
-    ) and all(channel.is_finite(view) for view in image.equalization)
+def _is_finite(state: ControlState, image: LoopImage, now_s: float) -> bool:
+    loop = isfinite(
+        now_s
+        + image.load_power_w
+        + image.announced_power_w
+        + image.remainder_power_w
+        + image.transferred_power_w
+        + image.unknown_power_w
+    )
+    known = state.readout.equalization is image.equalization
+    return loop and (known or all(channel.is_finite(view) for view in image.equalization))

@@ -62,7 +62,7 @@ class Channel:
     order_seq: int = 0
     last: SetpointEcho | None = None
     commanded: list[tuple[float, float]] = field(default_factory=list)
-    """Every change of what it is told to do: time and power."""
+    """Every change of what it is told to do: time and power. The end of a lease is none."""
 
     def limits_w(self) -> tuple[float, float]:
         """What it can take and give now."""
@@ -73,7 +73,7 @@ class Channel:
         if not self.equalizing:
             return
         if now_s >= self.expires_s:
-            self.schedule, self.expires_s = [(now_s, 0.0)], inf
+            self.schedule, self.expires_s, self.applied_w = [], inf, 0.0
             if self.last is not None:
                 self.last = self.last.model_copy(update={"result": SetpointResult.EXPIRED, "expires_in_s": None})
         due = [power_w for at_s, power_w in self.schedule if at_s <= now_s + 1e-9]
