@@ -94,4 +94,6 @@ class Announcements:
 
 
 def _tolerance_uw(record: ChannelRecord, plan: Plan) -> int:
-    return max(TOLERANCE_UW, round(TOLERANCE_RATIO * max(abs(record.power_uw), plan.highest_uw)))
+    """Return how far a channel may be off; notes the highest power on the way."""
+    record.highest_uw = max(record.highest_uw, abs(record.power_uw), plan.highest_uw)
+    return max(TOLERANCE_UW, round(TOLERANCE_RATIO * record.highest_uw))

@@ -259,7 +259,7 @@ def _call_off(cycle: Cycle) -> None:
             continue
         effect_s = hold.levels[-1].effect_s
         if not any(abs(edge.at_s - effect_s) <= 2.0 * CLUSTER_S for edge in cycle.image.edges):
-            cycle.holds[key] = channel.call_off(hold, cycle.now_s)
+            cycle.holds[key] = channel.call_off(hold)
             cycle.renewed[key] = Reason.PLAN_CHANGED
 
 

@@ -167,12 +167,12 @@ def change(
     )
 
 
-def call_off(hold: Hold, now_s: float) -> Hold:
-    """Return a hold without the change that was sent ahead."""
+def call_off(hold: Hold) -> Hold:
+    """Return a hold without the last change that was sent ahead."""
     return replace(
         hold,
-        levels=(Level(now_s, now_s, hold.levels[0].power_w),),
-        changed_s=hold.prior_changed_s,
+        levels=hold.levels[:-1],
+        changed_s=hold.levels[-2].at_s if len(hold.levels) > 2 else hold.prior_changed_s,  # noqa: PLR2004 - another ahead
         pending=False,
     )
 

@@ -37,6 +37,7 @@ class ChannelRecord:
         "equalization",
         "fresh",
         "heard_s",
+        "highest_uw",
         "key",
         "off_plan",
         "plan",
@@ -60,6 +61,8 @@ class ChannelRecord:
         self.telemetry: ChannelTelemetry | None = None
         self.power_uw = 0
         """What it said last."""
+        self.highest_uw = 0
+        """The highest magnitude that it or its plans have said: the nearest thing to its rating."""
         self.fresh = False
         self.stale = False
         self.equalization: Equalization | None = None

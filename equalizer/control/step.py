@@ -79,14 +79,13 @@ def step(
 
 def stop(state: ControlState, image: LoopImage) -> tuple[Order, ...]:
     """Return 0 W for every equalization channel whose station is there: the last orders of a server that stops."""
-    del state
     return tuple(
         Order(
             station=view.key[0],
             channel=view.key[1],
             basis=Basis(boot_id=view.boot_id, seq=view.seq),
             steps=(SetpointStep(after_s=0.0, power_w=0.0),),
-            kind="change",
+            kind="refresh" if view.key in state.holds and _is_at_rest(state.holds[view.key]) else "change",
             reason=Reason.STOP.value,
         )
         for view in image.equalization
@@ -156,8 +155,8 @@ def _pause(
         hold = cycle.holds[key]
         at_rest = abs(view.applied_w) <= AT_REST_W and hold.answered
         if begins:
+            (cycle.renewed if _is_at_rest(hold) else cycle.changed)[key] = Reason.PAUSED
             cycle.holds[key] = _at_rest(hold, now_s)
-            cycle.changed[key] = Reason.PAUSED
         elif not at_rest and channel.is_due(replace(hold, answered=False), settings, now_s):
             cycle.holds[key] = _at_rest(hold, now_s)
             cycle.renewed[key] = Reason.PAUSED
@@ -176,6 +175,10 @@ def _pause(
 def _quiet(state: ControlState) -> ControlState:
     """Return a state that works on nothing and waits for nothing."""
     return replace(state, confirmation=STILL, engaged=False, look=None)
+
+
+def _is_at_rest(hold: Hold) -> bool:
+    return len(hold.levels) == 1 and hold.levels[0].power_w == 0.0
 
 
 def _at_rest(hold: Hold, now_s: float) -> Hold:

@@ -186,3 +186,13 @@ def test_many_channels_that_step_together_take_one_change() -> None:
     plant.run(25)
     assert len(plant.changes) == 1
     assert abs(plant.total_w) < 50
+
+
+def test_noise_at_rest_does_not_contradict_a_plan_to_rest() -> None:
+    plant = Plant().settled()
+    plant.announce(1, (0.0, 20_000.0), (10.0, 0.0))
+    plant.run(40)
+    plant.channels["1"].noise_w = 50.0
+    plant.announce(1, (0.0, 0.0))
+    plant.run(20)
+    assert plant.book.ignored["plan_contradicted"] == 0

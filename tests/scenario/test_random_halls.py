@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from schemas.messages import Policy
@@ -53,6 +53,21 @@ def played(
     delay_s=st.sampled_from([2.0, 10.0, 15.0]),
     equalizers=st.integers(1, 3),
     events=st.tuples(loads, plans),
+)
+@example(  # an edge is called off while the ramp of an earlier one has begun
+    policy=Policy.CONFIRM,
+    delay_s=2.0,
+    equalizers=1,
+    events=(
+        [],
+        [
+            (2, 0.0, 0.0, 1.1, -60_000.0, True),
+            (1, 0.0, 0.0, 35.5, 0.0, False),
+            (2, 35.417, 25_000.0, 6.046, 0.0, False),
+            (1, 19.27, 0.0, 19.947, -45_000.0, True),
+            (1, 0.0, 0.0, 1.2, 0.0, False),
+        ],
+    ),
 )
 def test_without_faults_the_budget_the_limits_and_the_one_sign_are_kept(
     policy: Policy,

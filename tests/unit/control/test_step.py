@@ -71,7 +71,8 @@ def test_a_load_makes_a_setpoint_on_the_newest_telemetry() -> None:
     "field", ["load_power_w", "announced_power_w", "remainder_power_w", "transferred_power_w", "unknown_power_w"]
 )
 def test_an_image_that_is_not_finite_makes_no_setpoint(field: str, wrong: float) -> None:
-    state, decision = step(started(), replace(loaded(20e3), **{field: wrong}), SETTINGS, 100.5)
+    image = replace(loaded(20e3), **{field: wrong})  # type: ignore[arg-type]  # a number's field, by name
+    state, decision = step(started(), image, SETTINGS, 100.5)
     assert decision.orders == ()
     assert decision.reason == "not_finite"
     assert step(state, loaded(20e3), SETTINGS, 100.6)[1].orders != ()
@@ -80,7 +81,8 @@ def test_an_image_that_is_not_finite_makes_no_setpoint(field: str, wrong: float)
 @pytest.mark.parametrize("wrong", [nan, inf])
 @pytest.mark.parametrize("field", ["power_w", "applied_w", "charge_limit_w", "discharge_limit_w", "ramp_w_per_s"])
 def test_a_channel_that_is_not_finite_makes_no_setpoint(field: str, wrong: float) -> None:
-    image = replace(loaded(20e3), equalization=(replace(VIEW, **{field: wrong}),))
+    view = replace(VIEW, **{field: wrong})  # type: ignore[arg-type]  # a number's field, by name
+    image = replace(loaded(20e3), equalization=(view,))
     assert step(started(), image, SETTINGS, 100.5)[1].orders == ()
 
 
