@@ -58,7 +58,8 @@ def decode(model: type[M], payload: bytes) -> M:
         message = model.__pydantic_validator__.validate_json(payload)
     except ValidationError as error:
         raise _explained(model, error) from None
-    if _keys_set(message) != payload.count(b":"):
+    colons = payload.count(b":")
+    if colons != len(message.__pydantic_fields_set__) and colons != _keys_set(message):
         # Every key brings a colon. As many colons as keys that were understood leaves no room for a second one of the
         # same name; more of them (an unknown key, a colon in a text) need the slow look.
         _check_keys(payload)

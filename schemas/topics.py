@@ -64,6 +64,11 @@ Address = LoopAddress | StatusAddress | ChannelAddress
 _LOOP_TOPICS = {leaf.value: leaf for leaf in LoopTopic}
 _CHANNEL_TOPICS = {leaf.value: leaf for leaf in ChannelTopic}
 
+_LEVEL = f"({_NAME.pattern})"
+_OF_A_LOOP = re.compile(f"{ROOT}/{_LEVEL}/({'|'.join(_LOOP_TOPICS)})")
+_OF_A_STATION = re.compile(f"{ROOT}/{_LEVEL}/station/{_LEVEL}/status")
+_OF_A_CHANNEL = re.compile(f"{ROOT}/{_LEVEL}/station/{_LEVEL}/channel/{_LEVEL}/({'|'.join(_CHANNEL_TOPICS)})")
+
 
 def is_name(text: str) -> bool:
     """Tell whether a text may name a loop, a station or a channel."""
@@ -97,17 +102,15 @@ def channel_filter(loop: str, leaf: ChannelTopic, *, station: str | None = None)
 
 def parse(topic: str) -> Address | None:
     """Return what a topic addresses, or None where it is none of the contract's."""
-    match topic.split("/"):
-        case ["zeroloop", "v1", loop, leaf] if leaf in _LOOP_TOPICS and is_name(loop):
-            return LoopAddress(loop, _LOOP_TOPICS[leaf])
-        case ["zeroloop", "v1", loop, "station", station, "status"] if is_name(loop) and is_name(station):
-            return StatusAddress(loop, station)
-        case ["zeroloop", "v1", loop, "station", station, "channel", channel, leaf] if (
-            leaf in _CHANNEL_TOPICS and is_name(loop) and is_name(station) and is_name(channel)
-        ):
-            return ChannelAddress(loop, station, channel, _CHANNEL_TOPICS[leaf])
-        case _:
-            return None
+    if (match := _OF_A_CHANNEL.fullmatch(topic)) is not None:
+        loop, station, channel, leaf = match.groups()
+        return ChannelAddress(loop, station, channel, _CHANNEL_TOPICS[leaf])
+    if (match := _OF_A_STATION.fullmatch(topic)) is not None:
+        return StatusAddress(*match.groups())
+    if (match := _OF_A_LOOP.fullmatch(topic)) is not None:
+        loop, leaf = match.groups()
+        return LoopAddress(loop, _LOOP_TOPICS[leaf])
+    return None
 
 
 def _checked(name: str) -> str:

@@ -1,6 +1,6 @@
 """`make bench`: measures the equalizer beside a C client on the same broker, in the same run, and prints tables.
 
-Usage: python -m tests.benchmarks [ingest|reaction|start|scaling ...] [--write docs/benchmarks.md]
+Usage: python -m tests.benchmarks [ingest|flood|reaction|start|station|scaling ...] [--write docs/benchmarks.md]
 
 Absolute times say little on a shared machine; each table carries the reference's figure beside the product's.
 """
@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 from paho.mqtt.client import Client, MQTTMessage
@@ -93,20 +94,35 @@ def ingest(bench: Bench) -> list[str]:
     rows.append("| ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for channels in (1_000, 10_000, 50_000):
         with bench.load(channels, 1e6, 1e6):
-            reference, subject, lost = [], [], 0
-            for _ in range(ROUNDS):
-                reference.append(bench.count(channels))
-                with bench.subject(channels) as process:
-                    got = await_fact(process, "received")
-                    subject.append((got["seconds"], got["cpu_s"]))
-                    lost += channels - 1 - round(got["messages"]) if got["messages"] < channels - 1 else 0
-            c_s, c_cpu_s = (statistics.median(column) for column in zip(*reference, strict=True))
-            our_s, our_cpu_s = (statistics.median(column) for column in zip(*subject, strict=True))
-            rows.append(
-                f"| {channels:,} | {channels / c_s:,.0f} | {channels / our_s:,.0f} | {c_s / our_s:.2f} "
-                f"| {c_cpu_s / channels * 1e6:.1f} | {our_cpu_s / channels * 1e6:.1f} | {lost} |"
-            )
+            rows.append(beside(bench, channels, channels))
     return rows
+
+
+def flood(bench: Bench) -> list[str]:
+    rows = ["| channels | C client, 1/s | equalizer, 1/s | ratio | C, CPU µs each | equalizer, CPU µs each | lost |"]
+    rows.append("| ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for channels in (1_000, 10_000, 50_000):
+        # As often as the broker takes it: the period is far shorter than one round lasts.
+        with bench.load(channels, 0.001, 1e6):
+            rows.append(beside(bench, channels, 4 * max(channels, 25_000)))
+    return rows
+
+
+def beside(bench: Bench, channels: int, messages: int) -> str:
+    """Measure the C client and the equalizer in turn, and return the row of the medians."""
+    reference, subject, lost = [], [], 0
+    for _ in range(ROUNDS):
+        reference.append(bench.count(messages))
+        with bench.subject(messages) as process:
+            got = await_fact(process, "received")
+            subject.append((got["seconds"] / got["messages"], got["cpu_s"] / got["messages"]))
+            lost += round(got["lost"])
+    c_s, c_cpu_s = (statistics.median(column) / messages for column in zip(*reference, strict=True))
+    our_s, our_cpu_s = (statistics.median(column) for column in zip(*subject, strict=True))
+    return (
+        f"| {channels:,} | {1 / c_s:,.0f} | {1 / our_s:,.0f} | {c_s / our_s:.2f} "
+        f"| {c_cpu_s * 1e6:.1f} | {our_cpu_s * 1e6:.1f} | {lost} |"
+    )
 
 
 class Probe:
@@ -253,6 +269,73 @@ def scaling(bench: Bench) -> list[str]:
     return rows
 
 
+STATION = """
+[station]
+id = "s"
+loop = "main"
+state_dir = "state"
+on_lost = "zero"
+[broker]
+port = {port}
+"""
+CHANNEL = """
+[[channel]]
+id = "{number}"
+charge_limit_w = 60000.0
+discharge_limit_w = 60000.0
+ramp_w_per_s = 60000.0
+battery = {{ capacity_ah = 150.0, series = 96, soc_ratio = 0.5 }}
+program = [
+  {{ step = "cc_chg", current_a = 75.0, until = {{ time_s = {charge_s}, voltage_v = 400.0 }} }},
+  {{ step = "cc_dchg", current_a = 75.0, until = {{ time_s = 30.0, voltage_v = 290.0 }} }},
+]
+"""
+
+
+def station(bench: Bench) -> list[str]:
+    """Measure how well one process holds the period of many simulated channels."""
+    rows = ["| channels | period, s | share of a core | p50 of the gap, s | p99, s | worst, s | lost |"]
+    rows.append("| ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for channels in (16, 64, 256):
+        folder = Path(tempfile.mkdtemp(dir=bench.folder))
+        text = STATION.format(port=bench.broker.port)
+        text += "".join(CHANNEL.format(number=n, charge_s=20.0 + n % 17) for n in range(channels))
+        (folder / "station.toml").write_text(text)
+        came: dict[str, list[tuple[float, int]]] = {}
+        ear = Client(CallbackAPIVersion.VERSION2, client_id=f"ear{channels}")
+
+        def hear(_client: Client, _userdata: object, message: MQTTMessage, came: dict = came) -> None:  # type: ignore[type-arg]  # bound early
+            if not message.retain:
+                seq = json.loads(message.payload)["seq"]
+                came.setdefault(message.topic, []).append((time.perf_counter(), seq))
+
+        ear.on_message = hear
+        ear.connect("127.0.0.1", bench.broker.port)
+        process = spawn([sys.executable, "-m", "zeroloop", "station", "--config", str(folder / "station.toml")])
+        try:
+            time.sleep(8.0)  # it starts, and its first telemetry is out
+            ear.subscribe("zeroloop/v1/main/station/s/channel/+/telemetry", 0)
+            ear.loop_start()
+            before_s, at_s = cpu_s(process.pid), time.monotonic()
+            time.sleep(30.0)
+            share = (cpu_s(process.pid) - before_s) / (time.monotonic() - at_s)
+            ear.loop_stop()
+            ear.disconnect()
+        finally:
+            end(process)
+        gaps, lost = [], 0
+        for heard in came.values():
+            for (earlier_s, earlier_seq), (later_s, later_seq) in pairwise(heard):
+                gaps.append(later_s - earlier_s)
+                lost += later_seq - earlier_seq - 1
+        gaps.sort()
+        rows.append(
+            f"| {channels} | 1 | {share:.2f} | {quantile(gaps, 0.5):.3f} | {quantile(gaps, 0.99):.3f} "
+            f"| {gaps[-1] if gaps else float('nan'):.3f} | {lost} |"
+        )
+    return [*rows, "", "Gaps below one second are step changes, which are published at once."]
+
+
 def cpu_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -305,8 +388,10 @@ def built(folder: Path) -> Path:
 
 SECTIONS: dict[str, tuple[str, Callable[[Bench], list[str]]]] = {
     "ingest": ("Ingest: retained telemetry at connect, strictly validated and booked", ingest),
+    "flood": ("Ingest: live telemetry, as fast as the broker carries it", flood),
     "reaction": ("Reaction: policy `dwell`, 10,000 channels at 1 Hz in the background", reaction),
     "start": ("Start: 50,000 retained channels waiting, telemetry every 10 s", start_up),
+    "station": ("Station: simulated channels at 1 Hz in one process", station),
     "scaling": ("CPU and memory by the number of channels", scaling),
 }
 

@@ -20,8 +20,10 @@ from equalizer.config import EqualizerSettings
 from equalizer.service import EqualizerService
 from schemas.messages import Phase
 from schemas.settings import parse
+from zeroloop.process import calm_collector
 
 WATCH_S = 0.002
+PATIENCE_S = 60.0
 
 
 def say(**fact: float | str) -> None:
@@ -35,13 +37,14 @@ async def watch(service: EqualizerService, expected: int) -> None:
         await asyncio.sleep(WATCH_S)
     first_s, first_cpu_s, first_count = time.monotonic(), time.process_time(), service.counters.telemetry
     say(fact="connected", after_s=first_s - started_s)
-    while service.counters.telemetry < expected:
+    while service.counters.telemetry < expected and time.monotonic() - first_s < PATIENCE_S:
         await asyncio.sleep(WATCH_S)
     say(
         fact="received",
         seconds=time.monotonic() - first_s,
         cpu_s=time.process_time() - first_cpu_s,
         messages=service.counters.telemetry - first_count,
+        lost=max(0, expected - service.counters.telemetry),
         kib=resident_kib() - idle_kib,
     )
     while service.phase is Phase.STARTING:
@@ -65,6 +68,7 @@ async def main(path: Path, settings: EqualizerSettings) -> None:
     await asyncio.gather(watcher, return_exceptions=True)
 
 
-logging.basicConfig(level=logging.WARNING)
+logging.basicConfig(level=logging.ERROR)
+calm_collector()
 file = Path(sys.argv[1])
 asyncio.run(main(file, parse(EqualizerSettings, file.read_text(), source=str(file), environment={})))
