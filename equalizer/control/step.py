@@ -4,9 +4,10 @@ from dataclasses import replace
 from math import inf, isfinite
 from types import MappingProxyType
 
-from equalizer.control import balance as cycles
 from equalizer.control import holds as channel
-from equalizer.control.balance import Cycle
+from equalizer.control.balance import balance
+from equalizer.control.cycle import Cycle, begin, kept
+from equalizer.control.dispatch import orders, renew
 from equalizer.control.image import LoopImage
 from equalizer.control.regulator import STILL
 from equalizer.control.settings import ControlSettings
@@ -53,7 +54,7 @@ def adopt(state: ControlState, image: LoopImage, settings: ControlSettings, now_
     state = replace(
         state, holds=MappingProxyType(held), readout=NOTHING_READ, confirmation=STILL, engaged=False, look=None
     )
-    cycle = cycles.begin(state, image, settings, now_s)
+    cycle = begin(state, image, settings, now_s)
     baseline_w = state.target_power_w - image.announced_power_w - state.trim.power_w - cycle.total_w(now_s)
     return replace(state, baseline_w=baseline_w, transferred_w=image.transferred_power_w)
 
@@ -98,10 +99,10 @@ def _balance(
 ) -> tuple[ControlState, Decision]:
     held = state.phase is Phase.SATURATED or image.channels_stale > 0
     state = replace(state, trim=advance_trim(state.trim, image, settings, now_s, held=held))
-    cycle = cycles.begin(state, image, settings, now_s)
-    state, asked_w, look_s = cycles.balance(state, cycle)
-    cycles.renew(cycle)
-    made = cycles.orders(cycle)
+    cycle = begin(state, image, settings, now_s)
+    state, asked_w, look_s = balance(state, cycle)
+    renew(cycle)
+    made = orders(cycle)
     changes = sum(order.kind == "change" for order in made)
     shortfall_w = cycle.shortfall_w(asked_w)
     saturated = abs(shortfall_w) > settings.release_w
@@ -119,7 +120,7 @@ def _balance(
         ),
     )
     state = replace(
-        cycles.kept(state, cycle),
+        kept(state, cycle),
         phase=decision.phase,
         held_back=held_back,
         changes=state.changes + changes,
@@ -150,7 +151,7 @@ def _pause(
 ) -> tuple[ControlState, Decision]:
     """Bring every channel to 0 W; say it again until it is so, then nothing more."""
     begins = state.phase is not Phase.PAUSED
-    cycle = cycles.begin(state, image, settings, now_s)
+    cycle = begin(state, image, settings, now_s)
     for key, view in cycle.views.items():
         hold = cycle.holds[key]
         at_rest = abs(view.applied_w) <= AT_REST_W and hold.answered
@@ -160,9 +161,9 @@ def _pause(
         elif not at_rest and channel.is_due(replace(hold, answered=False), settings, now_s):
             cycle.holds[key] = _at_rest(hold, now_s)
             cycle.renewed[key] = Reason.PAUSED
-    made = cycles.orders(cycle)
+    made = orders(cycle)
     state = replace(
-        cycles.kept(_quiet(state), cycle),
+        kept(_quiet(state), cycle),
         phase=Phase.PAUSED,
         held_back=Reason.PAUSED,
         changes=state.changes + sum(order.kind == "change" for order in made),

@@ -1,0 +1,139 @@
+"""A balancing cycle's workplace: the image, what is made of it, and what becomes of the channels' holds."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from math import inf, isfinite
+from types import MappingProxyType
+
+from equalizer.control import holds as channel
+from equalizer.control.allocation import allocate
+from equalizer.control.image import ChannelKey, EqualizationView, LoopImage
+from equalizer.control.lookahead import Unit
+from equalizer.control.settings import ControlSettings
+from equalizer.control.state import NEVER_S, ControlState, Hold, Readout, Reason
+
+READOUT_S = 0.1
+"""The channels are read again this soon, even if none of them spoke: time passes for their answers and leases."""
+
+
+@dataclass(slots=True)
+class Cycle:
+    """A balancing cycle at work: the frozen inputs, and what becomes of the channels' holds."""
+
+    image: LoopImage
+    settings: ControlSettings
+    now_s: float
+    readout: Readout
+    holds: dict[ChannelKey, Hold]
+    is_read: bool
+    """Whether the readout was made in this cycle."""
+    changed: dict[ChannelKey, Reason] = field(default_factory=dict)
+    renewed: dict[ChannelKey, Reason] = field(default_factory=dict)
+
+    @property
+    def views(self) -> Mapping[ChannelKey, EqualizationView]:
+        """The equalization channels."""
+        return self.readout.views
+
+    @property
+    def counted(self) -> frozenset[ChannelKey]:
+        """The channels that are counted upon."""
+        return self.readout.counted
+
+    def total_w(self, at_s: float) -> float:
+        """Return what all equalization channels do at a time, by what they were asked and can do."""
+        total_w = 0.0
+        counted = self.counted
+        for key, view in self.views.items():
+            if key not in counted:
+                total_w += view.power_w
+                continue
+            hold = self.holds[key]
+            power_w = hold.levels[0].power_w if len(hold.levels) == 1 else hold.power_w(at_s)
+            if power_w > view.charge_limit_w:
+                power_w = view.charge_limit_w
+            elif power_w < -view.discharge_limit_w:
+                power_w = -view.discharge_limit_w
+            total_w += power_w
+        return total_w
+
+    def units(self, at_s: float) -> list[Unit]:
+        """Return the channels as they enter a look ahead."""
+        return [self._unit(key, view, at_s) for key, view in self.views.items()]
+
+    def _unit(self, key: ChannelKey, view: EqualizationView, at_s: float) -> Unit:
+        hold = self.holds[key]
+        counted = key in self.counted
+        slot = channel.slot(view, hold, self.settings, at_s, counted=counted)
+        if not counted:
+            return Unit(slot, inf)
+        coming = tuple(
+            (level.effect_s, channel.clipped_w(level.power_w, view)) for level in hold.levels if level.effect_s > at_s
+        )
+        return Unit(slot, channel.unlock_s(hold, self.settings), coming)
+
+    def shortfall_w(self, asked_w: float) -> float:
+        """Return what is asked beyond the limits of all channels that are counted upon."""
+        fixed_w = highest_w = lowest_w = 0.0
+        for key, view in self.views.items():
+            if key in self.counted:
+                highest_w += view.charge_limit_w
+                lowest_w -= view.discharge_limit_w
+            else:
+                fixed_w += view.power_w
+        return asked_w - min(max(asked_w, lowest_w + fixed_w), highest_w + fixed_w)
+
+    def go_to(self, power_w: float, at_s: float, reason: Reason) -> bool:
+        """Share a power out for a time from now on; tell whether any channel changes."""
+        if not isfinite(power_w):
+            return False
+        slots = [unit.slot for unit in self.units(at_s)]
+        allocation = allocate(power_w, slots, least_w=self.settings.release_w)
+        for key in allocation.changed:
+            self.holds[key] = channel.change(
+                self.holds[key],
+                self.views[key],
+                allocation.powers_w[key],
+                at_s,
+                settings=self.settings,
+                now_s=self.now_s,
+            )
+            self.changed[key] = reason
+        return bool(allocation.changed)
+
+    def is_any_free(self, at_s: float) -> bool:
+        """Tell whether a channel that is counted upon may be changed at a time."""
+        return any(channel.unlock_s(self.holds[key], self.settings) <= at_s for key in self.counted)
+
+
+def begin(state: ControlState, image: LoopImage, settings: ControlSettings, now_s: float) -> Cycle:
+    """Bring what was asked of the channels up to date with what they show."""
+    if state.readout.equalization is image.equalization and now_s < state.readout.until_s:
+        return Cycle(image, settings, now_s, state.readout, dict(state.holds), is_read=False)
+    views = {view.key: view for view in image.equalization}
+    held: dict[ChannelKey, Hold] = {}
+    for key, view in views.items():
+        before = state.holds.get(key)
+        held[key] = (
+            channel.adopt(view, settings, now_s) if before is None else channel.reconcile(before, view, settings, now_s)
+        )
+    usable = [key for key, view in views.items() if channel.is_usable(view, now_s)]
+    counted = frozenset(key for key in usable if held[key].is_counted(now_s))
+    readout = Readout(
+        equalization=image.equalization,
+        views=MappingProxyType(views),
+        counted=counted,
+        error_w=sum(channel.delivery_error_w(held[key], views[key]) for key in sorted(counted)),
+        renew_s=min((channel.due_s(held[key], settings) for key in usable), default=inf),
+        until_s=now_s + READOUT_S,
+    )
+    return Cycle(image, settings, now_s, readout, held, is_read=True)
+
+
+def kept(state: ControlState, cycle: Cycle) -> ControlState:
+    """Return the state with what became of the channels."""
+    sent = bool(cycle.changed or cycle.renewed)
+    if not sent and not cycle.is_read:
+        return state
+    readout = replace(cycle.readout, until_s=NEVER_S) if sent else cycle.readout
+    return replace(state, holds=MappingProxyType(cycle.holds), readout=readout)

@@ -1,0 +1,49 @@
+"""Which orders go out: the changes, and what must be said again."""
+
+from dataclasses import replace
+
+from equalizer.control import holds as channel
+from equalizer.control.cycle import Cycle
+from equalizer.control.state import Order, Reason
+from schemas.messages import Basis
+
+
+def renew(cycle: Cycle) -> None:
+    """Find the orders whose leases want renewing, that were not answered, or that the channel cannot do any more."""
+    if cycle.now_s < cycle.readout.renew_s:
+        return
+    for key, view in cycle.views.items():
+        hold = cycle.holds[key]
+        if key in cycle.changed or key in cycle.renewed or not channel.is_due(hold, cycle.settings, cycle.now_s):
+            continue
+        present_w = hold.levels[0].power_w
+        possible_w = channel.clipped_w(present_w, view)
+        if len(hold.levels) == 1 and possible_w != present_w and key in cycle.counted:
+            level = replace(hold.levels[0], power_w=possible_w)
+            cycle.holds[key] = replace(hold, levels=(level,))
+            cycle.changed[key] = Reason.LIMITS
+        else:
+            cycle.renewed[key] = Reason.RENEW if hold.answered else Reason.RESEND
+
+
+def orders(cycle: Cycle) -> tuple[Order, ...]:
+    """Return what goes out, each on its channel's newest telemetry; a channel that cannot take it gets nothing."""
+    if not cycle.changed and not cycle.renewed:
+        return ()
+    made: list[Order] = []
+    for key, view in cycle.views.items():
+        reason = cycle.changed.get(key, cycle.renewed.get(key))
+        if reason is None or not channel.is_usable(view, cycle.now_s):
+            continue
+        made.append(
+            Order(
+                station=key[0],
+                channel=key[1],
+                basis=Basis(boot_id=view.boot_id, seq=view.seq),
+                steps=channel.steps(cycle.holds[key], view, cycle.now_s),
+                kind="change" if key in cycle.changed else "refresh",
+                reason=reason.value,
+            )
+        )
+        cycle.holds[key] = channel.sent(cycle.holds[key], view, cycle.now_s)
+    return tuple(made)
