@@ -63,13 +63,17 @@ def demo(
     state_dir: Annotated[
         Path | None, typer.Option(help="Keep logs and state here; without it they are removed.")
     ] = None,
+    kind: Annotated[
+        Literal["auto", "mosquitto", "embedded"],
+        typer.Option("--broker", help="auto: Mosquitto where it is installed."),
+    ] = "auto",
 ) -> None:
-    """Run a whole hall on this computer: broker, equalizer, four stations, live view."""
+    """Run a whole hall on this computer."""
     from zeroloop.demo.run import run_demo
     from zeroloop.process import log_to_stderr
 
     log_to_stderr("error")
-    raise typer.Exit(run_demo(seconds, state_dir))
+    raise typer.Exit(run_demo(seconds, state_dir, kind))
 
 
 @app.command()
@@ -81,7 +85,7 @@ def broker(
     config: Annotated[Path | None, typer.Option(help="The broker's own configuration file, used as it stands.")] = None,
     data_dir: Annotated[Path, typer.Option(help="Where it keeps its data and its log.")] = Path("state-broker"),
 ) -> None:
-    """Run a broker: Mosquitto where it is installed, else the embedded one."""
+    """Run a broker, Mosquitto or the embedded one."""
     from zeroloop.brokerage import run_broker
 
     run_broker(kind, host=host, port=port, websocket_port=websocket_port, data_dir=data_dir, config=config)
@@ -96,9 +100,10 @@ def equalizer(
     from equalizer.config import EqualizerSettings
     from equalizer.service import EqualizerService
     from zeroloop import clocks
-    from zeroloop.process import log_to_stderr, read_settings, until_stopped
+    from zeroloop.process import calm_collector, log_to_stderr, read_settings, until_stopped
 
     log_to_stderr(log_level)
+    calm_collector()
     service = EqualizerService(
         read_settings(EqualizerSettings, config),
         base_dir=_folder(config),
@@ -190,7 +195,7 @@ def watch(
 def equalize(
     station: Station, channel: Channel, host: Host = None, port: Port = None, loop: Loop = None, config: Config = None
 ) -> None:
-    """Set a channel as an equalization channel; its battery must be connected."""
+    """Set a channel as an equalization channel."""
     _command_channel(_reach(host, port, loop, config), station, channel, "equalize")
 
 

@@ -64,6 +64,8 @@ class Hall:
     loop: str
     announcement: ServerAnnouncement | None = None
     balance: LoopBalance | None = None
+    opening: LoopBalance | None = None
+    """The first that came live: its account and its counts may be from before."""
     balance_s: float | None = None
     stations: dict[str, StationStatus] = field(default_factory=dict)
     channels: dict[tuple[str, str], ChannelView] = field(default_factory=dict)
@@ -131,7 +133,9 @@ class Hall:
         self.balance = balance
         if retained:
             return
-        if self.balance_s is not None:
+        if self.balance_s is None:
+            self.opening = balance
+        else:
             self._silence(now_s - self.balance_s, "the equalizer")
         self.balance_s = now_s
         self.history.append(Residual(balance.total_power_w, balance.load_power_w))

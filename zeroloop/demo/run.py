@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 
@@ -29,6 +30,8 @@ _HOST = "127.0.0.1"
 _MQTT_PORT = 1883
 _METRICS_PORT = 9464
 _LOOK_EVERY_S = 0.5
+
+BrokerKind = Literal["auto", "mosquitto", "embedded"]
 
 
 class ChildDiedError(Exception):
@@ -65,12 +68,13 @@ class _Stage:
         )
 
 
-def run_demo(seconds: float | None, state_dir: Path | None) -> int:
+def run_demo(seconds: float | None, state_dir: Path | None, kind: BrokerKind = "auto") -> int:
     """Play the demo and return its exit code: 0, or 1 where one of its processes ended by itself.
 
     Args:
         seconds: how long; None: until SIGINT or SIGTERM.
         state_dir: for logs and state; None: a temporary folder that is removed at the end.
+        kind: which broker.
 
     Raises:
         ConfigurationError: no such time is possible.
@@ -83,7 +87,7 @@ def run_demo(seconds: float | None, state_dir: Path | None) -> int:
 
     async def play(stop: asyncio.Event) -> None:
         try:
-            await _play(folder, seconds, console, stop)
+            await _play(folder, kind, seconds, console, stop)
         except ChildDiedError as error:
             died.append(str(error))
 
@@ -104,10 +108,10 @@ def _folder(state_dir: Path | None) -> Iterator[Path]:
         yield Path(name)
 
 
-async def _play(folder: Path, seconds: float | None, console: Console, stop: asyncio.Event) -> None:
+async def _play(folder: Path, kind: BrokerKind, seconds: float | None, console: Console, stop: asyncio.Event) -> None:
     hall = Hall(LOOP)
     started_s = clocks.monotonic_s()
-    async with _stage(folder) as stage:
+    async with _stage(folder, kind) as stage:
         broker = BrokerSettings(host=_HOST, port=stage.broker.port, protocol=stage.broker.protocol)
         for line in stage.signpost():
             console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -139,9 +143,9 @@ async def _until_over(stage: _Stage, stop: asyncio.Event, until_s: float | None)
 
 
 @asynccontextmanager
-async def _stage(folder: Path) -> AsyncIterator[_Stage]:
+async def _stage(folder: Path, kind: BrokerKind) -> AsyncIterator[_Stage]:
     """Start everything, and end it in the order that leaves nothing delivering: equalizer, stations, broker."""
-    with start("auto", host=_HOST, port=free_port(_HOST, _MQTT_PORT), data_dir=folder / "broker") as broker:
+    with start(kind, host=_HOST, port=free_port(_HOST, _MQTT_PORT), data_dir=folder / "broker") as broker:
         metrics_port = free_port(_HOST, _METRICS_PORT)
         stage = _Stage(broker, metrics_port, folder, _equalizer(folder, broker, metrics_port))
         try:

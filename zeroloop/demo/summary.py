@@ -24,25 +24,26 @@ def summarize(hall: Hall, elapsed_s: float) -> Iterator[str]:
 
 
 def _figures(hall: Hall, elapsed_s: float) -> Iterator[tuple[str, str]]:
-    balance = hall.balance
-    if balance is None:
+    opening, balance = hall.opening, hall.balance
+    if opening is None or balance is None:
         yield "equalizer", "never heard"
         return
-    account = balance.energy
-    exchanged_wh = account.import_wh + account.export_wh
-    part = share(exchanged_wh, account.unbalanced_wh)
-    with_and_without = f"{energy(exchanged_wh)} with balancing, {energy(account.unbalanced_wh)} without ({part})"
-    yield "energy with the grid", with_and_without
+    before, after = opening.energy, balance.energy
+    exchanged_wh = after.import_wh + after.export_wh - before.import_wh - before.export_wh
+    unbalanced_wh = after.unbalanced_wh - before.unbalanced_wh
+    part = share(exchanged_wh, unbalanced_wh)
+    yield "energy with the grid", f"{energy(exchanged_wh)} with balancing, {energy(unbalanced_wh)} without ({part})"
     first, last = list(hall.history)[:_FIRST_S], hall.recent(_LAST_S)
     was_w, is_w = mean_magnitude_w([item.with_w for item in first]), mean_magnitude_w([item.with_w for item in last])
     without_w = mean_magnitude_w([item.without_w for item in last])
     yield "residual, first 10 s", plain(was_w)
     yield "residual, last 30 s", f"{plain(is_w)} ({share(is_w, was_w)} of that); {plain(without_w)} without balancing"
     channels = balance.equalization_channels
-    rate = balance.setpoint_changes / channels / elapsed_s * _SECONDS_PER_HOUR if channels and elapsed_s > 0.0 else 0.0
+    changes = balance.setpoint_changes - opening.setpoint_changes
+    rate = changes / channels / elapsed_s * _SECONDS_PER_HOUR if channels and elapsed_s > 0.0 else 0.0
     yield (
         "setpoint changes",
-        f"{balance.setpoint_changes} on {channels} channels: {rate:.0f} per channel and hour",
+        f"{changes} on {channels} channels: {rate:.0f} per channel and hour",
     )
     gap = hall.worst_gap
     yield "worst gap between messages", "-" if gap is None else f"{gap.seconds:.2f} s ({gap.sender})"

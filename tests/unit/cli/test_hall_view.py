@@ -141,14 +141,26 @@ def test_the_picture_fits_the_terminal(height: int) -> None:
 
 def test_the_summary_sets_with_beside_without() -> None:
     wire = Wire()
-    for second in range(60):
-        wire.balance(total_power_w=20000.0 if second < 20 else -400.0, load_power_w=20000.0, seq=second)
+    for second in range(61):
+        account = {
+            "import_wh": 5000.0 + second,
+            "export_wh": 700.0,
+            "unbalanced_wh": 9000.0 + 4.0 * second,
+            "avoided_wh": 0.0,
+        }
+        wire.balance(
+            total_power_w=20000.0 if second < 20 else -400.0,
+            load_power_w=20000.0,
+            seq=second,
+            setpoint_changes=100 + second // 10,
+            energy=account,
+        )
         wire.now_s += 1.0
     text = "\n".join(summarize(wire.hall, 60.0))
-    assert "853 Wh with balancing, 20.79 kWh without" in text
+    assert "60 Wh with balancing, 240 Wh without (25.0 %)" in text
     assert "20.00 kW" in text
     assert "400 W (2.0 % of that)" in text
-    assert "118 on 4 channels: 1770 per channel and hour" in text
+    assert "6 on 4 channels: 90 per channel and hour" in text
     assert "1.00 s (the equalizer)" in text
 
 
