@@ -216,6 +216,10 @@ class Rack:
 
     # ── what it reads ─────────────────────────────────────────────────────────────────────────────────────────────
 
+    def state(self, channel_id: str) -> ChannelState:
+        """Return all that a channel knows."""
+        return self._slots[channel_id].state
+
     def readings(self) -> tuple[ChannelReading, ...]:
         """Return the newest sample of every channel that has one."""
         return tuple(

@@ -1,0 +1,278 @@
+"""Controllers set against one hall: every one in a timeline of its own, with a network and batteries of its own."""
+
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from equalizer.config import ControlSection, EqualizerSettings
+from schemas import topics
+from schemas.topics import ChannelTopic
+from simulation.clock import BEGIN_S, TICK_S, Timeline, tick_s
+from simulation.hall import Hall, build
+from simulation.loads import Loads, PlanTalk, Sent, schedule, virtual
+from simulation.network import Network
+from simulation.scenario import Scenario, VariantSection
+from simulation.server import Change, Controller, Server
+from simulation.station import LOOP
+from simulation.witness import Witness
+
+SLICE_S = 10.0
+"""The loads run ahead of their controllers by no more."""
+
+Progress = Callable[[float], None]
+"""Called with the seconds that have passed."""
+
+
+@dataclass(slots=True, eq=False)
+class Trace:
+    """What really flowed, in the middle of every tick."""
+
+    time_s: "array[float]"
+    """After the beginning."""
+    load_w: "array[float]"
+    equalization_w: "array[float]"
+    seen_load_w: "array[float]"
+    """The load as the controller believed it to be."""
+    announced_w: "array[float]"
+    setpoint_w: "dict[str, array[float]]"
+    """By equalization channel: what it was told last."""
+    power_w: "dict[str, array[float]]"
+    reason: list[str]
+    phase: list[str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """How one variant went."""
+
+    variant: VariantSection
+    settings: EqualizerSettings
+    trace: Trace
+    orders: tuple[Change, ...]
+    witnesses: dict[str, Witness]
+    clamped: int
+    """Setpoints that a station had to cut to its limits."""
+    rejected: dict[str, int]
+    """Setpoints that a station refused, by reason."""
+    counts: dict[str, dict[str, int]]
+    events: dict[str, int]
+    messages_lost: int
+    soc_ratio: dict[str, float]
+    """Of the equalization batteries, at the end."""
+
+
+class Contest:
+    """One controller against the loads.
+
+    Args:
+        variant: which, and how it differs from the scenario.
+        scenario: with everything else.
+        hall: whose led stations it gets copies of.
+        seed: of everything that is drawn.
+    """
+
+    def __init__(self, variant: VariantSection, scenario: Scenario, hall: Hall, seed: str) -> None:
+        self.variant = variant
+        self.settings = settings_of(variant, scenario)
+        self.timeline = Timeline()
+        self._network = Network(scenario.network, self.timeline, seed)
+        talk = PlanTalk(scenario.plans, seed)
+        self._controller = self._made(variant)
+        self.stations = tuple(
+            virtual(settings, base_dir, timeline=self.timeline, send=self._hear, talk=talk, seed=seed)
+            for settings, base_dir in zip(hall.stations, hall.base_dirs, strict=True)
+            if hall.is_led(settings)
+        )
+        schedule(hall.happenings, self.stations, self.timeline)
+        self._by_name = {station.name: station for station in self.stations}
+        self._names = {
+            (station.name, section.id): f"{station.name}/{section.id}"
+            for station in self.stations
+            for section in station.settings.channel
+        }
+        self._witnesses = {name: Witness() for name in self._names.values()}
+        self._reasons: dict[tuple[str, int], str] = {}
+        self._numbers: dict[str, int] = {}
+        self._noted = 0
+        self._trace = _trace(tuple(self._names.values()))
+        self.timeline.at(tick_s(0) + TICK_S / 2.0, self._sample)
+        self.timeline.at(BEGIN_S, self._controller.begin)
+
+    def take(self, sent: list[Sent]) -> None:
+        """Put what the loads sent into the network."""
+        for message in sent:
+            self._pass_on(message.topic, message.payload, message.qos, message.sent_s)
+
+    def result(self, load_w: "array[float]") -> Result:
+        """Return how it went; the loads' power is added to that of the led stations' own test channels."""
+        trace = self._trace
+        for number, power_w in enumerate(load_w[: len(trace.time_s)]):
+            trace.load_w[number] += power_w
+        setpoints = _sum(station.tally.setpoints for station in self.stations)
+        return Result(
+            variant=self.variant,
+            settings=self.settings,
+            trace=trace,
+            orders=tuple(self._controller.changes),
+            witnesses=self._witnesses,
+            clamped=setpoints.get("clamped", 0),
+            rejected={reason: count for reason, count in setpoints.items() if reason not in _OBEYED},
+            counts=self._controller.counts(),
+            events=_sum(station.outlet.events for station in self.stations),
+            messages_lost=self._network.lost,
+            soc_ratio={
+                self._names[station.name, channel.id]: sample.soc_ratio
+                for station in self.stations
+                for channel in station.channels.values()
+                if (sample := channel.state.sample) is not None and sample.soc_ratio is not None
+            },
+        )
+
+    def _made(self, variant: VariantSection) -> Controller:
+        del variant
+        return Server(self.settings, timeline=self.timeline, send=self._order)
+
+    # ── messages ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _hear(self, topic: str, payload: bytes, qos: int) -> None:
+        self._pass_on(topic, payload, qos, self.timeline.now_s)
+
+    def _pass_on(self, topic: str, payload: bytes, qos: int, sent_s: float) -> None:
+        if self.variant.plans or not topic.endswith(_PLAN):
+            self._network.send(self._controller.take, topic, payload, qos=qos, sent_s=sent_s)
+
+    def _order(self, topic: str, payload: bytes, qos: int) -> None:
+        self._network.send(self._obey, topic, payload, qos=qos)
+
+    def _obey(self, topic: str, payload: bytes) -> None:
+        address = topics.parse(topic)
+        if not isinstance(address, topics.ChannelAddress) or address.station not in self._by_name:
+            return
+        setpoint = self._by_name[address.station].on_setpoint(topic, payload)
+        if setpoint is not None:
+            name = self._names[address.station, address.channel]
+            reason = self._reason_of(address.station, address.channel, setpoint.seq)
+            self._witnesses[name].take(setpoint, reason, self.timeline.now_s)
+
+    def _reason_of(self, station: str, channel: str, seq: int) -> str:
+        """A channel's orders are numbered from 1 in the order in which they were made."""
+        while self._noted < len(self._controller.changes):
+            order = self._controller.changes[self._noted]
+            self._noted += 1
+            name = self._names[order.station, order.channel]
+            self._numbers[name] = number = self._numbers.get(name, 0) + 1
+            self._reasons[name, number] = order.reason
+        return self._reasons.get((self._names[station, channel], seq), "")
+
+    # ── the trace ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _sample(self) -> None:
+        trace, now_s = self._trace, self.timeline.now_s
+        equalization_w = others_w = 0.0
+        for station in self.stations:
+            for channel in station.channels.values():
+                name = self._names[station.name, channel.id]
+                witness = self._witnesses[name]
+                witness.advance(now_s)
+                equalizing = channel.state.equalizing
+                trace.power_w[name].append(channel.power_w if equalizing else 0.0)
+                trace.setpoint_w[name].append(witness.level_w if equalizing else 0.0)
+                if equalizing:
+                    equalization_w += channel.power_w
+                else:
+                    others_w += channel.power_w
+        seen_w, announced_w = self._controller.seen()
+        trace.time_s.append(round(now_s - BEGIN_S, 3))
+        trace.load_w.append(others_w)
+        trace.equalization_w.append(equalization_w)
+        trace.seen_load_w.append(seen_w)
+        trace.announced_w.append(announced_w)
+        trace.reason.append(self._controller.reason)
+        trace.phase.append(self._controller.phase)
+        self.timeline.at(tick_s(len(trace.time_s)) + TICK_S / 2.0, self._sample)
+
+
+_PLAN = f"/{ChannelTopic.PLAN.value}"
+
+
+_OBEYED = ("applied", "clamped", "duplicate")
+
+
+def compete(
+    scenario: Scenario,
+    folder: Path,
+    *,
+    seed: int | None = None,
+    duration_s: float | None = None,
+    variants: tuple[VariantSection, ...] | None = None,
+    progress: Progress = lambda passed_s: None,  # noqa: ARG005 - nobody looks
+) -> tuple[Result, ...]:
+    """Run a scenario's variants, all against the same loads.
+
+    Args:
+        scenario: what is run.
+        folder: where paths in it start from.
+        seed: another than the scenario's.
+        duration_s: another than the scenario's.
+        variants: others than the scenario's.
+        progress: told the virtual seconds that have passed.
+
+    Raises:
+        ConfigurationError: the scenario cannot be used.
+        DriverConfigurationError: a station's channel cannot be used.
+    """
+    number = scenario.seed if seed is None else seed
+    length_s = scenario.duration_s if duration_s is None else duration_s
+    hall = build(scenario, folder, seed=number)
+    loads = Loads(hall, scenario.plans, str(number))
+    contests = [Contest(variant, scenario, hall, str(number)) for variant in (variants or scenario.variant)]
+    passed_s = 0.0
+    while passed_s < length_s:
+        passed_s = min(passed_s + SLICE_S, length_s)
+        sent = loads.advance(BEGIN_S + passed_s)
+        for contest in contests:
+            contest.take(sent)
+            contest.timeline.run(BEGIN_S + passed_s)
+        progress(passed_s)
+    return tuple(contest.result(loads.power_w) for contest in contests)
+
+
+def settings_of(variant: VariantSection, scenario: Scenario) -> EqualizerSettings:
+    """Return what the equalizer is configured with in a variant."""
+    said = {
+        key: value
+        for key in ("policy", "delay_s", "engage_w", "release_w")
+        if (value := getattr(variant, key)) is not None
+    }
+    control = ControlSection.model_validate({**scenario.control.model_dump(), **said})
+    return EqualizerSettings.model_validate(
+        {
+            "loop": {"name": LOOP, "server": "virtual"},
+            "control": control.model_dump(),
+            "telemetry": scenario.telemetry.model_dump(),
+            "setpoint": scenario.setpoint.model_dump(),
+        }
+    )
+
+
+def _sum(counters: Iterable[Counter[str]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for counter in counters:
+        total.update(counter)
+    return dict(total)
+
+
+def _trace(names: tuple[str, ...]) -> Trace:
+    return Trace(
+        time_s=array("d"),
+        load_w=array("d"),
+        equalization_w=array("d"),
+        seen_load_w=array("d"),
+        announced_w=array("d"),
+        setpoint_w={name: array("d") for name in names},
+        power_w={name: array("d") for name in names},
+        reason=[],
+        phase=[],
+    )

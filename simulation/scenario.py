@@ -1,0 +1,179 @@
+"""A scenario's TOML: the hall, what happens in it, the network, and who controls it."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from equalizer.config import ControlSection, SetpointSection, TelemetrySection
+from schemas.messages import Name, OnLost, Policy
+from schemas.settings import ConfigurationError, Section, parse
+
+Positive = Annotated[float, Field(gt=0.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Family(StrEnum):
+    """Kinds of tests; `simulation.families` says what each does."""
+
+    GRADING = "grading"
+    FORMATION = "formation"
+    HPPC = "hppc"
+    DRIVE = "drive"
+    RECORDING = "recording"
+    STORAGE = "storage"
+    EQUALIZATION = "equalization"
+
+
+class Action(StrEnum):
+    """What happens to channels, or to their stations."""
+
+    START = "start"
+    STOP = "stop"
+    EQUALIZE = "equalize"
+    CLEAR_ALARM = "clear_alarm"
+    UNPLUG = "unplug"
+    PLUG = "plug"
+    CUT = "cut"
+    """The station's network fails; the broker publishes its will when the keep-alive has run out."""
+    HEAL = "heal"
+
+
+class Controller(StrEnum):
+    """Who controls the equalization channels."""
+
+    ZEROLOOP = "zeroloop"
+    LITERAL_DELAY = "literal_delay"
+    OPENEMS = "openems"
+    NONE = "none"
+
+
+def _member(kind: type[StrEnum]) -> BeforeValidator:
+    """A strict enum takes members only; a TOML file can give but their text."""
+
+    def convert(value: Any) -> Any:  # noqa: ANN401 - a TOML value is of any type
+        return kind(value) if isinstance(value, str) and value in list(kind) else value
+
+    return BeforeValidator(convert)
+
+
+class NetworkSection(Section):
+    """How messages travel, in either direction."""
+
+    delay_s: NonNegative = 0.3
+    jitter_s: NonNegative = 0.1
+    """Delays are evenly spread over `delay_s` ± this."""
+    loss_ratio: Ratio = 0.0
+    """Of the messages at QoS 0."""
+
+
+class PlansSection(Section):
+    """What the loads say of their future."""
+
+    share_ratio: Ratio = 1.0
+    """How many of the channels publish plans."""
+    shift_s: NonNegative = 0.0
+    """Every plan's edges are off by up to this, either way."""
+
+
+class StationSection(Section):
+    """A station as its own station.toml has it."""
+
+    config: str
+    """Relative to the scenario's folder."""
+
+
+class GroupSection(Section):
+    """A station of channels that are drawn from a family."""
+
+    station: Name
+    family: Annotated[Family, _member(Family)]
+    count: Annotated[int, Field(ge=1, le=10_000)]
+    rating_w: tuple[Positive, Positive]
+    """The channels' ratings are drawn from this range."""
+    ramp_s: Positive = 2.0
+    """From 0 W to full power."""
+    start_s: tuple[NonNegative, NonNegative] = (0.0, 0.0)
+    """When the programs start: drawn from this range."""
+    capacity_wh: Positive | None = None
+    """Of an equalization channel's battery; null: an hour at its rating."""
+    current_noise_ratio: Ratio = 1e-4
+    """Standard deviation of measured current, of the channel's highest."""
+    on_lost: Annotated[OnLost, _member(OnLost)] = OnLost.CONTINUE
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Self:
+        for key, (low, high) in (("rating_w", self.rating_w), ("start_s", self.start_s)):
+            if low > high:
+                raise ValueError(f"{key} is a range, the lower bound first, not [{low:g}, {high:g}]")
+        return self
+
+
+class EventSection(Section):
+    """Something that happens at a time."""
+
+    at_s: NonNegative
+    action: Annotated[Action, _member(Action)]
+    station: str = "*"
+    """A name, or a pattern with `*` and `?`."""
+    channel: str = "*"
+    share_ratio: Ratio = 1.0
+    """Of the channels that are named so, drawn by the seed."""
+    within_s: NonNegative = 0.0
+    """They follow, evenly drawn, within this time."""
+
+
+class VariantSection(Section):
+    """One controller; what is not said is as in the scenario."""
+
+    name: Annotated[str, Field(min_length=1)]
+    controller: Annotated[Controller, _member(Controller)] = Controller.ZEROLOOP
+    gated: bool = False
+    """A peer's changes are held back so that no channel gets two within `delay_s`."""
+    policy: Annotated[Policy | None, _member(Policy)] = None
+    delay_s: NonNegative | None = None
+    engage_w: NonNegative | None = None
+    release_w: NonNegative | None = None
+    plans: bool = True
+
+
+class Scenario(Section):
+    """The whole file."""
+
+    title: Annotated[str, Field(min_length=1)]
+    duration_s: Positive
+    seed: int = 1
+    tariff_per_kwh: NonNegative = 0.25
+    control: ControlSection = ControlSection()
+    telemetry: TelemetrySection = TelemetrySection()
+    setpoint: SetpointSection = SetpointSection()
+    network: NetworkSection = NetworkSection()
+    plans: PlansSection = PlansSection()
+    station: tuple[StationSection, ...] = ()
+    group: tuple[GroupSection, ...] = ()
+    event: tuple[EventSection, ...] = ()
+    variant: tuple[VariantSection, ...] = (VariantSection(name="as configured"),)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.station and not self.group:
+            raise ValueError("a hall has at least one [[station]] or [[group]]")
+        names = [variant.name for variant in self.variant]
+        if len(set(names)) != len(names):
+            raise ValueError("every [[variant]] needs a name of its own")
+        return self
+
+
+def read(path: Path) -> Scenario:
+    """Return the scenario in a file.
+
+    Raises:
+        ConfigurationError: one line that names the file, the key and what is allowed.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+    return parse(Scenario, text, source=str(path), environment={})
