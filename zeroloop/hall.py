@@ -9,6 +9,7 @@ from schemas.messages import (
     ChannelTelemetry,
     Event,
     LoopBalance,
+    Phase,
     Presence,
     ServerAnnouncement,
     StationStatus,
@@ -138,7 +139,8 @@ class Hall:
         else:
             self._silence(now_s - self.balance_s, "the equalizer")
         self.balance_s = now_s
-        self.history.append(Residual(balance.total_power_w, balance.load_power_w))
+        if balance.phase is not Phase.STARTING:  # a total of what has been heard so far is none
+            self.history.append(Residual(balance.total_power_w, balance.load_power_w))
 
     def _telemetry(self, key: tuple[str, str], telemetry: ChannelTelemetry, now_s: float, *, retained: bool) -> None:
         view = self.channels.get(key)

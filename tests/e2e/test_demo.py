@@ -67,7 +67,7 @@ def test_the_demo_balances_the_hall_ends_by_itself_and_sums_up(tmp_path: Path) -
         assert part in printed
     share = re.search(r"residual, last 30 s +[0-9.]+ k?W \(([0-9.]+) % of that\)", printed)
     assert share is not None, printed
-    assert float(share[1]) < 15.0, printed
+    assert float(share[1]) < 10.0, printed
     gap = re.search(r"worst gap between messages +([0-9.]+) s", printed)
     assert gap is not None
     assert float(gap[1]) < 5.0

@@ -75,6 +75,14 @@ def test_the_history_holds_the_residual_with_and_without_balancing() -> None:
     assert list(wire.hall.history) == [Residual(with_w=812.0, without_w=20789.0)]
 
 
+def test_the_history_begins_once_the_equalizer_knows_the_whole_loop() -> None:
+    wire = Wire()
+    wire.balance(phase="starting")
+    assert list(wire.hall.history) == []
+    wire.balance(phase="frozen")
+    assert len(wire.hall.history) == 1
+
+
 def test_the_worst_gap_is_that_of_one_sender_not_between_two() -> None:
     wire = Wire()
     wire.telemetry("1", retained=True)
