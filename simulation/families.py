@@ -181,8 +181,8 @@ def _recording(random: Random, rating_w: float, group: GroupSection) -> Table:
 
 
 _RECORDINGS: tuple[tuple[str, float, int, tuple[float, float], float], ...] = (
-    ("sim-200A.nda.zip", 683.0, 4, (0.05, 0.2), 1085.0),
-    # One value a second as recorded: slowed down to a drive's stretches of 5 to 20 s.
+    ("sim-200A.nda.zip", 683.0, 4, (0.02, 0.05), 1085.0),
+    # Pulses of half a second as recorded: slowed down to the 10 to 25 s of a drive.
     ("cell-cycling.ndax", 21.1, 96, (4.0, 12.0), 77704.0),
     ("pulse.nda.zip", 6.8, 96, (1.0, 1.0), 3601.0),
 )

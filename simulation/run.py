@@ -154,7 +154,8 @@ class Contest:
         if setpoint is not None:
             name = self._names[address.station, address.channel]
             reason = self._reason_of(address.station, address.channel, setpoint.seq)
-            self._witnesses[name].take(setpoint, reason, self.timeline.now_s)
+            steps = [(step.after_s, step.power_w) for step in setpoint.steps]
+            self._witnesses[name].take(steps, reason, self.timeline.now_s)
 
     def _reason_of(self, station: str, channel: str, seq: int) -> str:
         """A channel's orders are numbered from 1 in the order in which they were made."""
@@ -206,7 +207,6 @@ def compete(
     *,
     seed: int | None = None,
     duration_s: float | None = None,
-    variants: tuple[VariantSection, ...] | None = None,
     progress: Progress = lambda passed_s: None,  # noqa: ARG005 - nobody looks
 ) -> tuple[Result, ...]:
     """Run a scenario's variants, all against the same loads.
@@ -216,7 +216,6 @@ def compete(
         folder: where paths in it start from.
         seed: another than the scenario's.
         duration_s: another than the scenario's.
-        variants: others than the scenario's.
         progress: told the virtual seconds that have passed.
 
     Raises:
@@ -227,7 +226,7 @@ def compete(
     length_s = scenario.duration_s if duration_s is None else duration_s
     hall = build(scenario, folder, seed=number)
     loads = Loads(hall, scenario.plans, str(number))
-    contests = [Contest(variant, scenario, hall, str(number)) for variant in (variants or scenario.variant)]
+    contests = [Contest(variant, scenario, hall, str(number)) for variant in scenario.variant]
     passed_s = 0.0
     while passed_s < length_s:
         passed_s = min(passed_s + SLICE_S, length_s)

@@ -165,6 +165,18 @@ class Scenario(Section):
             raise ValueError("every [[variant]] needs a name of its own")
         return self
 
+    def only(self, names: tuple[str, ...]) -> Self:
+        """Return the scenario with these variants only; all where none is named.
+
+        Raises:
+            ConfigurationError: there is no such variant.
+        """
+        known = {variant.name: variant for variant in self.variant}
+        for name in names:
+            if name not in known:
+                raise ConfigurationError(f"variant {name!r}: there are {', '.join(map(repr, known))}")
+        return self.model_copy(update={"variant": tuple(known[name] for name in names)}) if names else self
+
 
 def read(path: Path) -> Scenario:
     """Return the scenario in a file.

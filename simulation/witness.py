@@ -1,12 +1,22 @@
-"""What each equalization channel was told, as it obeyed it: the judge of "no two changes within the delay"."""
+"""What each equalization channel was told, and when it came into force: the judge of "no two changes within the delay"."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-
-from schemas.messages import Setpoint
 
 SAME_W = 1.0
 """A refresh may differ by rounding and by the limits' drift."""
+ROUNDING_S = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class LevelChange:
+    """A power that came into force."""
+
+    at_s: float
+    from_w: float
+    to_w: float
+    reason: str
+    """Of the order that brought it."""
 
 
 @dataclass(slots=True)
@@ -14,40 +24,39 @@ class Witness:
     """One channel's orders in force."""
 
     level_w: float = 0.0
-    changes: list[tuple[float, float, float, str]] = field(default_factory=list)
-    """When, from which power to which, and by which order's reason."""
+    changes: list[LevelChange] = field(default_factory=list)
     _pending: list[tuple[float, float]] = field(default_factory=list)
     _reason: str = ""
 
-    def take(self, setpoint: Setpoint, reason: str, now_s: float) -> None:
-        """A setpoint was obeyed; what the one before it held in store is void."""
+    def take(self, steps: Sequence[tuple[float, float]], reason: str, now_s: float) -> None:
+        """Powers (W), each after so many seconds, are in force from now on; what was in store before is void."""
         self.advance(now_s)
         self._reason = reason
-        self._pending = [(now_s + step.after_s, step.power_w) for step in setpoint.steps]
+        self._pending = [(now_s + after_s, power_w) for after_s, power_w in steps]
         self.advance(now_s)
 
     def advance(self, now_s: float) -> None:
-        """Let the steps that are due come into force."""
+        """Let the powers that are due come into force."""
         while self._pending and self._pending[0][0] <= now_s:
             at_s, power_w = self._pending.pop(0)
             if abs(power_w - self.level_w) > SAME_W:
-                self.changes.append((at_s, self.level_w, power_w, self._reason))
+                self.changes.append(LevelChange(at_s, self.level_w, power_w, self._reason))
                 self.level_w = power_w
 
 
 SAFETY = frozenset({"limits", "paused", "stop"})
-"""Reasons of changes that safety asks for, and that may come at any time."""
+"""Reasons of changes that safety asks for: a reduction by one of these may come at any time."""
 
 
-def hasty(witnesses: Iterable[Witness], delay_s: float) -> list[tuple[float, float]]:
-    """Return the changes that came less than the delay after the one before, each with how long after."""
-    found = []
+def hasty(witnesses: Iterable[Witness], delay_s: float) -> tuple[LevelChange, ...]:
+    """Return the changes that came less than the delay after the one before them on their channel."""
+    found: list[LevelChange] = []
     for witness in witnesses:
-        before_s: float | None = None
-        for at_s, from_w, to_w, reason in witness.changes:
-            reduces = reason in SAFETY and abs(to_w) < abs(from_w)
-            if not reduces:
-                if before_s is not None and at_s - before_s < delay_s - 1e-6:
-                    found.append((at_s, at_s - before_s))
-                before_s = at_s
-    return found
+        before_s = -delay_s
+        for change in witness.changes:
+            if change.reason in SAFETY and abs(change.to_w) < abs(change.from_w):
+                continue
+            if change.at_s - before_s < delay_s - ROUNDING_S:
+                found.append(change)
+            before_s = change.at_s
+    return tuple(sorted(found, key=lambda change: change.at_s))

@@ -261,6 +261,23 @@ def schema(out: Annotated[Path | None, typer.Option(help="The folder; without it
         typer.echo(path)
 
 
+@app.command()
+def simulate(
+    scenario: Annotated[Path, typer.Argument(help="The scenario's TOML; simulation/scenarios has some.")],
+    out: Annotated[Path, typer.Option(help="The folder for the report and the data.")] = Path("simulated"),
+    seconds: Annotated[float | None, typer.Option(help="Another length than the scenario's, in virtual time.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Another seed than the scenario's.")] = None,
+    variant: Annotated[list[str] | None, typer.Option(help="Run this variant only; may be repeated.")] = None,
+) -> None:
+    """Run a whole hall in virtual time and report how well it was balanced."""
+    from rich.console import Console
+
+    from zeroloop.simulating import run
+
+    _quiet()
+    run(scenario, out, seed=seed, seconds=seconds, variants=tuple(variant or ()), console=Console())
+
+
 def _reach(host: str | None, port: int | None, loop: str | None, config: Path | None) -> "Reach":
     from zeroloop.reach import Reach
 

@@ -1,0 +1,200 @@
+"""One page that shows a run: self-contained HTML with figures as SVG."""
+
+from collections.abc import Callable, Iterable
+from html import escape
+from io import StringIO
+from string import Template
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from simulation.clock import BEGIN_S, TICK_S
+from simulation.run import Result
+from simulation.scenario import Scenario
+from simulation.score import Floats, Score
+
+KILO = 1000.0
+MINUTE_S = 60.0
+BINS = 900
+"""Of an overview: each shows the range of what happened in it."""
+AROUND_S = 75.0
+"""On either side of a close look."""
+LOAD, TOTAL, EQUALIZATION = "#9aa5b1", "#0b6e99", "#d9822b"
+VARIANTS = ("#0b6e99", "#d9822b", "#5b8c5a", "#8e5ea2", "#b33f40", "#4d4d4d", "#c2a83e", "#3aa6a0")
+STYLE = {
+    "font.size": 9,
+    "font.family": "sans-serif",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#6b7280",
+    "axes.grid": True,
+    "grid.color": "#e5e7eb",
+    "grid.linewidth": 0.7,
+    "legend.frameon": False,
+    "svg.hashsalt": "zeroloop",
+    "svg.fonttype": "none",
+}
+
+
+def page(scenario: Scenario, seed: int, results: tuple[Result, ...], scores: tuple[Score, ...]) -> str:
+    """Return the report."""
+    with mpl.rc_context(STYLE):
+        sections = "".join(_section(result, score) for result, score in zip(results, scores, strict=True))
+        return _PAGE.substitute(
+            title=escape(scenario.title),
+            subtitle=_subtitle(scenario, seed, results[0]),
+            table=_table(scores),
+            compared=_svg(10.0, 2.8, 2, lambda axes: _compared(axes, results, scores)),
+            sections=sections,
+        )
+
+
+def _subtitle(scenario: Scenario, seed: int, result: Result) -> str:
+    hours = len(result.trace.time_s) * TICK_S / 3600.0
+    network, control = scenario.network, scenario.control
+    return escape(
+        f"{hours:.2f} h in virtual time · seed {seed} · {len(result.witnesses)} equalization channels · "
+        f"delay_s {control.delay_s:g} · telemetry every {scenario.telemetry.period_s:g} s, "
+        f"{network.delay_s:g} ± {network.jitter_s:g} s on its way, {network.loss_ratio:.1%} lost"
+    )
+
+
+# ── figures ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _section(result: Result, score: Score) -> str:
+    load_w = np.asarray(result.trace.load_w)
+    total_w = load_w + np.asarray(result.trace.equalization_w)
+    overview = _svg(10.0, 2.6, 1, lambda axes: _overview(axes[0], load_w, total_w))
+    worst = "".join(
+        f"<h3>Close look at {stretch.at_s / MINUTE_S:.1f} min: {stretch.mean_total_w / KILO:.1f} kW left over</h3>"
+        + _svg(10.0, 4.4, 2, lambda axes, at_s=stretch.at_s: _close(axes, result, at_s))
+        for stretch in score.worst[:2]
+    )
+    return f"<section><h2>{escape(score.variant)}</h2>{overview}{worst}</section>"
+
+
+def _overview(axes: Axes, load_w: Floats, total_w: Floats) -> None:
+    """Draw the range of both powers in every bin: a line of 144,000 points shows less and weighs more."""
+    for power_w, color, name in ((load_w, LOAD, "load alone"), (total_w, TOTAL, "total")):
+        edges = np.linspace(0, len(power_w), min(BINS, len(power_w)) + 1).astype(int)[:-1]
+        low, high = np.minimum.reduceat(power_w, edges), np.maximum.reduceat(power_w, edges)
+        minutes = edges * TICK_S / MINUTE_S
+        axes.fill_between(
+            minutes, low / KILO, high / KILO, color=color, alpha=0.85, lw=0.4, label=name, edgecolor=color
+        )
+    axes.axhline(0.0, color="#111827", lw=0.6)
+    axes.set(xlabel="min", ylabel="kW", xlim=(0.0, len(load_w) * TICK_S / MINUTE_S))
+    axes.legend(loc="upper right", ncols=2)
+
+
+def _close(axes: list[Axes], result: Result, at_s: float) -> None:
+    trace = result.trace
+    first = max(0, round((at_s - 0.5 * AROUND_S) / TICK_S))
+    part = slice(first, first + round(2.0 * AROUND_S / TICK_S))
+    time_s = np.asarray(trace.time_s)[part]
+    load_w, equalization_w = np.asarray(trace.load_w)[part], np.asarray(trace.equalization_w)[part]
+    axes[0].plot(time_s, -load_w / KILO, color=LOAD, lw=1.0, label="asked for: -load")
+    axes[0].plot(time_s, equalization_w / KILO, color=EQUALIZATION, lw=1.2, label="equalization")
+    axes[0].fill_between(time_s, (load_w + equalization_w) / KILO, color=TOTAL, alpha=0.35, lw=0, label="total")
+    axes[0].set(ylabel="kW")
+    axes[0].legend(loc="upper right", ncols=3)
+    for number, (name, power_w) in enumerate(trace.power_w.items()):
+        color = VARIANTS[number % len(VARIANTS)]
+        axes[1].plot(time_s, np.asarray(power_w)[part] / KILO, color=color, lw=1.1, label=name)
+        for change in result.witnesses[name].changes:
+            if time_s[0] <= change.at_s - BEGIN_S <= time_s[-1]:
+                axes[1].plot(change.at_s - BEGIN_S, change.to_w / KILO, "o", ms=3, color=color)
+    axes[1].set(xlabel="s", ylabel="kW")
+    axes[1].legend(loc="upper right", ncols=4)
+    for one in axes:
+        one.set_xlim(time_s[0], time_s[-1])
+
+
+def _compared(axes: list[Axes], results: Iterable[Result], scores: tuple[Score, ...]) -> None:
+    reasons = sorted(
+        {reason for score in scores for reason in score.residual_by_reason_wh},
+        key=lambda reason: -max(score.residual_by_reason_wh.get(reason, 0.0) for score in scores),
+    )
+    left = np.zeros(len(scores))
+    places = np.arange(len(scores))[::-1]
+    for number, reason in enumerate(reasons[: len(VARIANTS)]):
+        values = np.array([score.residual_by_reason_wh.get(reason, 0.0) / KILO for score in scores])
+        axes[0].barh(places, values, left=left, color=VARIANTS[number], label=reason, height=0.6)
+        left += values
+    axes[0].set_yticks(places, [score.variant for score in scores])
+    axes[0].set(xlabel="left over, kWh, by what the controller was at")
+    axes[0].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7)
+    for number, (result, score) in enumerate(zip(results, scores, strict=True)):
+        total_w = np.abs(np.asarray(result.trace.load_w) + np.asarray(result.trace.equalization_w))
+        shares = np.linspace(0.0, 100.0, 201)
+        axes[1].plot(
+            np.percentile(total_w, shares) / KILO, shares, color=VARIANTS[number % len(VARIANTS)], label=score.variant
+        )
+    axes[1].set(xlabel="|total|, kW", ylabel="% of the time below", ylim=(0.0, 100.0), xlim=(0.0, None))
+    axes[1].legend(loc="lower right", fontsize=7)
+
+
+def _svg(width: float, height: float, count: int, draw: Callable[[list[Axes]], None]) -> str:
+    """Return a figure: two that share no axis stand side by side, those of a close look above one another."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    beside = height < 3.0  # noqa: PLR2004 - a flat figure has room beside, a high one below
+    grid = figure.subplots(1 if beside else count, count if beside else 1, squeeze=False)
+    draw(list(grid.flat))
+    buffer = StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    return f"<figure>{text[text.index('<svg') :]}</figure>"
+
+
+# ── the table ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_COLUMNS: tuple[tuple[str, Callable[[Score], str]], ...] = (
+    ("mean |total|, kW", lambda score: f"{score.mean_total_w / KILO:.2f}"),
+    ("mean |load|, kW", lambda score: f"{score.mean_load_w / KILO:.2f}"),
+    ("left over", lambda score: f"{score.residual_ratio:.1%}"),
+    ("95 % below, kW", lambda score: f"{score.p95_total_w / KILO:.1f}"),
+    ("changes per channel and h", lambda score: f"{score.changes_per_channel_hour:.0f}"),
+    ("exchanged, kWh", lambda score: f"{(score.import_wh + score.export_wh) / KILO:.2f}"),
+    ("avoided, kWh", lambda score: f"{score.avoided_wh / KILO:.2f}"),
+    ("cost", lambda score: f"{score.cost:.2f} of {score.cost_unbalanced:.2f}"),
+    (
+        "too early / beyond limits / opposite",
+        lambda score: (
+            f"{score.violations.hasty_applied} / {score.violations.outside_limits} / "
+            f"{score.violations.opposite_signs_s:.1f} s"
+        ),
+    ),
+)
+
+
+def _table(scores: tuple[Score, ...]) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name, _ in _COLUMNS)
+    rows = "".join(
+        f"<tr><th>{escape(score.variant)}</th>{''.join(f'<td>{escape(cell(score))}</td>' for _, cell in _COLUMNS)}</tr>"
+        for score in scores
+    )
+    return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+_PAGE = Template("""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>$title</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>
+body { font: 15px/1.5 system-ui, sans-serif; color: #111827; max-width: 1060px; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.7rem; margin: 0 } h2 { font-size: 1.2rem; margin: 2.2rem 0 .3rem }
+h3 { font-size: .95rem; font-weight: 600; margin: 1rem 0 .2rem } p { color: #4b5563; margin: .2rem 0 1.2rem }
+table { border-collapse: collapse; font-size: .85rem; width: 100%; font-variant-numeric: tabular-nums }
+th, td { text-align: right; padding: .35rem .5rem; border-bottom: 1px solid #e5e7eb; vertical-align: bottom }
+tbody th, thead th:first-child { text-align: left } thead th { color: #4b5563; font-weight: 500 }
+figure { margin: .4rem 0 } svg { width: 100%; height: auto }
+</style></head><body>
+<h1>$title</h1><p>$subtitle</p>
+$table
+<h2>What was left over</h2>
+$compared
+$sections
+</body></html>
+""")

@@ -1,0 +1,176 @@
+"""How well a controller did. Powers in W, from what really flowed."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from simulation.clock import BEGIN_S, TICK_S
+from simulation.run import Result
+from simulation.witness import SAME_W, LevelChange, Witness, hasty
+
+Floats = npt.NDArray[np.float64]
+
+SECONDS_PER_HOUR = 3600.0
+WORST_S = 30.0
+MOST_WORST = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Violations:
+    """What no run may show."""
+
+    hasty_applied: int
+    """Changes that came into force at a station less than `delay_s` after the one before."""
+    shortest_applied_s: float | None
+    """The shortest time between two changes that came into force on one channel; null: there were no two."""
+    hasty_ordered: int
+    """The same, by when they were sent: without what the network made of it."""
+    outside_limits: int
+    """Orders beyond what the channel had said that it could do."""
+    opposite_signs_s: float
+    """For how long two channels were told opposite signs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worst:
+    """A stretch with much left over."""
+
+    at_s: float
+    mean_total_w: float
+    mean_load_w: float
+    reasons: dict[str, float]
+    """What the controller said meanwhile; shares of the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One variant's figures."""
+
+    variant: str
+    mean_load_w: float
+    """Mean |load|: what would have been left without balancing."""
+    mean_total_w: float
+    """Mean |total|."""
+    residual_ratio: float
+    p95_total_w: float
+    changes: int
+    changes_per_channel_hour: float
+    refreshes: int
+    import_wh: float
+    export_wh: float
+    unbalanced_wh: float
+    avoided_wh: float
+    cost: float
+    cost_unbalanced: float
+    violations: Violations
+    residual_by_reason_wh: dict[str, float]
+    """|total| over time, by what the controller said that it did."""
+    changes_by_reason: dict[str, int]
+    blind_w: float
+    """Mean |load as believed - load|: what messages on their way cost at the least."""
+    worst: tuple[Worst, ...]
+
+    def table(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return asdict(self)
+
+
+def score(result: Result, tariff_per_kwh: float) -> Score:
+    """Return a result's figures.
+
+    Args:
+        result: of one variant.
+        tariff_per_kwh: what every kWh across the grid's connection costs, in either direction.
+    """
+    trace = result.trace
+    load_w, total_w = np.asarray(trace.load_w), np.asarray(trace.load_w) + np.asarray(trace.equalization_w)
+    hours = TICK_S / SECONDS_PER_HOUR
+    exchanged_wh = float(np.abs(total_w).sum()) * hours
+    unbalanced_wh = float(np.abs(load_w).sum()) * hours
+    changes = [change for witness in result.witnesses.values() for change in witness.changes]
+    hours_run = len(total_w) * hours
+    mean_load_w, mean_total_w = float(np.abs(load_w).mean()), float(np.abs(total_w).mean())
+    reasons = np.asarray(trace.reason)
+    return Score(
+        variant=result.variant.name,
+        mean_load_w=mean_load_w,
+        mean_total_w=mean_total_w,
+        residual_ratio=mean_total_w / mean_load_w if mean_load_w > 0.0 else 0.0,
+        p95_total_w=float(np.percentile(np.abs(total_w), 95)),
+        changes=len(changes),
+        changes_per_channel_hour=len(changes) / max(1, len(result.witnesses)) / hours_run,
+        refreshes=sum(order.kind == "refresh" for order in result.orders),
+        import_wh=float(np.clip(total_w, 0.0, None).sum()) * hours,
+        export_wh=float(np.clip(-total_w, 0.0, None).sum()) * hours,
+        unbalanced_wh=unbalanced_wh,
+        avoided_wh=unbalanced_wh - exchanged_wh,
+        cost=exchanged_wh / 1000.0 * tariff_per_kwh,
+        cost_unbalanced=unbalanced_wh / 1000.0 * tariff_per_kwh,
+        violations=_violations(result),
+        residual_by_reason_wh={
+            str(reason): float(np.abs(total_w[reasons == reason]).sum()) * hours for reason in np.unique(reasons)
+        },
+        changes_by_reason=_by_reason(changes),
+        blind_w=float(np.abs(np.asarray(trace.seen_load_w) - load_w).mean()),
+        worst=_worst(load_w, total_w, reasons),
+    )
+
+
+def _violations(result: Result) -> Violations:
+    delay_s = result.settings.control.delay_s
+    ordered: dict[tuple[str, str], Witness] = {}
+    outside = 0
+    for order in result.orders:
+        ordered.setdefault((order.station, order.channel), Witness()).take(order.steps, order.reason, order.at_s)
+        outside += any(
+            not -order.discharge_limit_w - SAME_W <= power_w <= order.charge_limit_w + SAME_W
+            for _, power_w in order.steps
+        )
+    gaps_s = [
+        later.at_s - earlier.at_s
+        for witness in result.witnesses.values()
+        for earlier, later in zip(witness.changes, witness.changes[1:], strict=False)
+    ]
+    levels_w = np.array([np.asarray(column) for column in result.trace.setpoint_w.values()])
+    opposite = np.zeros(1) if levels_w.size == 0 else (levels_w.max(0) > SAME_W) & (levels_w.min(0) < -SAME_W)
+    return Violations(
+        hasty_applied=len(hasty(result.witnesses.values(), delay_s)),
+        shortest_applied_s=min(gaps_s, default=None),
+        hasty_ordered=len(hasty(ordered.values(), delay_s)),
+        outside_limits=outside,
+        opposite_signs_s=float(opposite.sum()) * TICK_S,
+    )
+
+
+def _by_reason(changes: list[LevelChange]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for change in changes:
+        counts[change.reason] = counts.get(change.reason, 0) + 1
+    return counts
+
+
+def _worst(load_w: Floats, total_w: Floats, reasons: "npt.NDArray[np.str_]") -> tuple[Worst, ...]:
+    """Return the stretches with the most left over, the worst first."""
+    length = round(WORST_S / TICK_S)
+    count = len(total_w) // length
+    means_w = np.abs(total_w[: count * length]).reshape(count, length).mean(1)
+    found = []
+    for number in np.argsort(-means_w)[:MOST_WORST]:
+        part = slice(number * length, (number + 1) * length)
+        names, counts = np.unique(reasons[part], return_counts=True)
+        found.append(
+            Worst(
+                at_s=float(number * WORST_S),
+                mean_total_w=float(means_w[number]),
+                mean_load_w=float(load_w[part].mean()),
+                reasons={str(name): round(float(n) / length, 3) for name, n in zip(names, counts, strict=True)},
+            )
+        )
+    return tuple(found)
+
+
+def since_begin_s(at_s: float) -> float:
+    """Return a time of the timeline as seconds after the scenario's beginning."""
+    return at_s - BEGIN_S

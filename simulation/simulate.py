@@ -1,0 +1,84 @@
+"""Runs a scenario and leaves its results in a folder."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from simulation import tables
+from simulation.run import Progress, Result, compete
+from simulation.scenario import Scenario, read
+from simulation.score import Score, score
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a scenario has shown."""
+
+    scenario: Scenario
+    seed: int
+    results: tuple[Result, ...]
+    scores: tuple[Score, ...]
+
+
+def simulate(
+    path: Path, *, seed: int | None, duration_s: float | None, only: tuple[str, ...], progress: Progress
+) -> Outcome:
+    """Run a scenario.
+
+    Args:
+        path: its TOML.
+        seed: another than the scenario's.
+        duration_s: another than the scenario's.
+        only: names of the variants that are run; empty: all.
+        progress: told the part that is done, 0 to 1.
+
+    Raises:
+        ConfigurationError: the scenario, or something that it names, cannot be used.
+        DriverConfigurationError: a station's channel cannot be used.
+    """
+    scenario = read(path).only(only)
+    length_s = scenario.duration_s if duration_s is None else duration_s
+    results = compete(
+        scenario,
+        path.resolve().parent,
+        seed=seed,
+        duration_s=length_s,
+        progress=lambda passed_s: progress(passed_s / length_s),
+    )
+    scores = tuple(score(result, scenario.tariff_per_kwh) for result in results)
+    return Outcome(scenario, scenario.seed if seed is None else seed, results, scores)
+
+
+def write(outcome: Outcome, folder: Path) -> None:
+    """Leave summary.json, trace.parquet, changes.csv and report.html in a folder.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    from simulation.report import page  # noqa: PLC0415 - the plotting library is slow to import
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "summary.json").write_text(json.dumps(_summary(outcome), indent=2) + "\n", encoding="utf-8")
+    tables.trace(outcome.results).write_parquet(folder / "trace.parquet")
+    tables.orders(outcome.results).write_csv(folder / "changes.csv")
+    report = page(outcome.scenario, outcome.seed, outcome.results, outcome.scores)
+    (folder / "report.html").write_text(report, encoding="utf-8")
+
+
+def _summary(outcome: Outcome) -> dict[str, object]:
+    return {
+        "title": outcome.scenario.title,
+        "seed": outcome.seed,
+        "variants": [
+            {
+                **one.table(),
+                "counts": result.counts,
+                "rejected": result.rejected,
+                "clamped": result.clamped,
+                "events": result.events,
+                "messages_lost": result.messages_lost,
+                "soc_ratio": result.soc_ratio,
+            }
+            for one, result in zip(outcome.scores, outcome.results, strict=True)
+        ],
+    }

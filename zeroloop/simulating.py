@@ -1,0 +1,52 @@
+"""`zeroloop simulate`: a bar while a hall runs in virtual time, then what came of it in one table."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from schemas.settings import ConfigurationError
+from simulation.simulate import Outcome, simulate, write
+
+KILO = 1000.0
+
+
+def run(
+    path: Path, out: Path, *, seed: int | None, seconds: float | None, variants: tuple[str, ...], console: Console
+) -> None:
+    """Run a scenario, leave its results in `out`, and print the figures.
+
+    Raises:
+        ConfigurationError: the scenario cannot be used, or the plotting library is missing.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(path.name, total=1.0)
+        outcome = simulate(
+            path, seed=seed, duration_s=seconds, only=variants, progress=lambda done: bar.update(task, completed=done)
+        )
+    try:
+        write(outcome, out)
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(f"the report needs {error.name}: pip install 'zeroloop[simulation]'") from None
+    console.print(_table(outcome))
+    console.print(f"{out / 'report.html'}, summary.json, trace.parquet, changes.csv", highlight=False)
+
+
+def _table(outcome: Outcome) -> Table:
+    table = Table(title=f"{outcome.scenario.title}, seed {outcome.seed}")
+    table.add_column("")
+    for name in ("mean |total| kW", "mean |load| kW", "left over", "changes/channel·h", "too early", "avoided kWh"):
+        table.add_column(name, justify="right")
+    for score in outcome.scores:
+        table.add_row(
+            score.variant,
+            f"{score.mean_total_w / KILO:.2f}",
+            f"{score.mean_load_w / KILO:.2f}",
+            f"{score.residual_ratio:.1%}",
+            f"{score.changes_per_channel_hour:.1f}",
+            str(score.violations.hasty_applied),
+            f"{score.avoided_wh / KILO:.2f}",
+        )
+    return table
