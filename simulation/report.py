@@ -1,9 +1,11 @@
 """One page that shows a run: self-contained HTML with figures as SVG."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from html import escape
 from io import StringIO
 from string import Template
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -23,7 +25,7 @@ AROUND_S = 75.0
 """On either side of a close look."""
 LOAD, TOTAL, EQUALIZATION = "#9aa5b1", "#0b6e99", "#d9822b"
 VARIANTS = ("#0b6e99", "#d9822b", "#5b8c5a", "#8e5ea2", "#b33f40", "#4d4d4d", "#c2a83e", "#3aa6a0")
-STYLE = {
+STYLE: Any = {
     "font.size": 9,
     "font.family": "sans-serif",
     "axes.spines.top": False,
@@ -70,7 +72,7 @@ def _section(result: Result, score: Score) -> str:
     overview = _svg(10.0, 2.6, 1, lambda axes: _overview(axes[0], load_w, total_w))
     worst = "".join(
         f"<h3>Close look at {stretch.at_s / MINUTE_S:.1f} min: {stretch.mean_total_w / KILO:.1f} kW left over</h3>"
-        + _svg(10.0, 4.4, 2, lambda axes, at_s=stretch.at_s: _close(axes, result, at_s))
+        + _svg(10.0, 4.4, 2, partial(_close, result=result, at_s=stretch.at_s))
         for stretch in score.worst[:2]
     )
     return f"<section><h2>{escape(score.variant)}</h2>{overview}{worst}</section>"
@@ -82,15 +84,13 @@ def _overview(axes: Axes, load_w: Floats, total_w: Floats) -> None:
         edges = np.linspace(0, len(power_w), min(BINS, len(power_w)) + 1).astype(int)[:-1]
         low, high = np.minimum.reduceat(power_w, edges), np.maximum.reduceat(power_w, edges)
         minutes = edges * TICK_S / MINUTE_S
-        axes.fill_between(
-            minutes, low / KILO, high / KILO, color=color, alpha=0.85, lw=0.4, label=name, edgecolor=color
-        )
+        axes.fill_between(minutes, low / KILO, high / KILO, fc=color, ec=color, alpha=0.85, lw=0.4, label=name)
     axes.axhline(0.0, color="#111827", lw=0.6)
     axes.set(xlabel="min", ylabel="kW", xlim=(0.0, len(load_w) * TICK_S / MINUTE_S))
     axes.legend(loc="upper right", ncols=2)
 
 
-def _close(axes: list[Axes], result: Result, at_s: float) -> None:
+def _close(axes: list[Axes], *, result: Result, at_s: float) -> None:
     trace = result.trace
     first = max(0, round((at_s - 0.5 * AROUND_S) / TICK_S))
     part = slice(first, first + round(2.0 * AROUND_S / TICK_S))

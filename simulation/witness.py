@@ -1,4 +1,4 @@
-"""What each equalization channel was told, and when it came into force: the judge of "no two changes within the delay"."""
+"""What each equalization channel was told, and when it came into force: the judge of "never two within the delay"."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
