@@ -39,7 +39,7 @@ tools: ## the programs that the tests drive: as root from Debian, else what is m
 	@.ci/tools
 
 test: $(dev) tools ## every test, on this Python
-	$(bin)/python -m pytest $(ARGS)
+	$(bin)/python -m pytest --numprocesses 4 --dist worksteal $(ARGS)
 
 test-pythons: ## the unit tests on every other Python of 3.11 or newer that is found
 	@.ci/test-pythons

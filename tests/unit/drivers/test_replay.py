@@ -320,8 +320,7 @@ def test_damaged_side_information_is_one_warning_and_no_traceback(
     """All 301 records are there; only the auxiliary channels' description is damaged."""
     with caplog.at_level(logging.INFO):
         Player("corrupt.ndax")
-    (record,) = caplog.records
-    assert record.levelno == logging.WARNING
+    (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert "corrupt.ndax: records are complete, but: Aux files found" in record.getMessage()
     assert record.exc_info is None
     assert len(loaded(DATA / "corrupt.ndax").time_s) == 301
