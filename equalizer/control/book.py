@@ -11,7 +11,7 @@ from equalizer.control.forecast import GRID_S, MICRO, Plan, is_usable
 from equalizer.control.image import ChannelKey, EqualizationView, LoopImage
 from equalizer.control.records import ChannelRecord, StationRecord, Tally
 from equalizer.control.settings import ControlSettings
-from schemas.messages import ChannelPlan, ChannelTelemetry, Presence, StationStatus
+from schemas.messages import ChannelPlan, ChannelTelemetry, Equalization, Presence, StationStatus
 
 
 class LoopBook:
@@ -93,7 +93,7 @@ class LoopBook:
             return
         for channel in record.channels.values():
             self._awaited.discard(channel.key)
-            self._silence(channel)
+            self._silence(channel, channel.equalization)
 
     def plan(self, station: str, channel: str, plan: ChannelPlan, now_s: float) -> None:
         """Take what a channel's program will do next, counted from now."""
@@ -170,7 +170,7 @@ class LoopBook:
         stale_s = self._settings.stale_s
         fresh = self._tally.fresh
         while fresh and now_s - (oldest := next(iter(fresh.values()))).heard_s > stale_s:
-            self._silence(oldest)
+            self._silence(oldest, oldest.equalization)
         if not self._round_complete and self._started_s is not None:
             elapsed_s = now_s - self._started_s
             everybody = not self._awaited and elapsed_s >= self._settings.period_s
@@ -216,9 +216,7 @@ class LoopBook:
         record.power_uw = power_uw
         if retained:
             record.heard_s = now_s
-            tally.count(record, power_uw, abs(power_uw), telemetry.equalization)
-            self._silence(record)
-            self._list(record)
+            self._silence(record, telemetry.equalization)
             return
         record.heard_s = now_s
         self._awaited.discard(record.key)
@@ -231,14 +229,14 @@ class LoopBook:
         elif record.plan is not None:
             announcements.compare(record, record.plan, now_s)
 
-    def _silence(self, record: ChannelRecord) -> None:
+    def _silence(self, record: ChannelRecord, equalization: Equalization | None) -> None:
         """Take a channel as stale, or as gone where its station is gone and said that it leaves 0 W."""
         self._announcements.drop(record)
         gone = record.station.is_zeroed
         known = record.telemetry is not None
         self._tally.set_age(record, fresh=False, stale=known and not gone)
         counted_uw = 0 if gone else record.power_uw
-        self._tally.count(record, counted_uw, abs(counted_uw), record.equalization)
+        self._tally.count(record, counted_uw, abs(counted_uw), equalization)
         self._list(record)
 
     def _list(self, record: ChannelRecord) -> None:
@@ -263,7 +261,7 @@ class LoopBook:
             if channel.telemetry is None or (channel.fresh and not restarted):
                 self._list(channel)
                 continue
-            self._silence(channel)
+            self._silence(channel, channel.equalization)
             if not self._round_complete:
                 self._awaited.add(channel.key)
             if restarted and was_zeroed:
