@@ -5,12 +5,12 @@ wants to look, and taken for an absent one.
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
+
+from transport.files import write_atomically
 
 _MAX_EPOCH = 2**63 - 1
 
@@ -108,30 +108,6 @@ class Ledger:
             number += 1
         path.rename(aside)
         self.damaged.append(f"{path.name} is damaged ({why}) and kept as {aside.name}")
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file: after a crash the old content or the new one is there, never a part.
-
-    Raises:
-        OSError: the folder cannot be made or written to; the old file is untouched.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # makes the renaming itself durable
-    finally:
-        os.close(folder)
 
 
 def _energy(values: Mapping[str, object], key: str) -> float:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.messages import Name, ServerAnnouncement
 from schemas.settings import BrokerSettings, Port
-from station.files import write_atomically
+from transport.files import write_atomically
 
 CACHE_FILE = "connection.json"
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from schemas.messages import Count, Name
 from station.channel.outcome import Remembered
-from station.files import write_atomically
+from transport.files import write_atomically
 
 STATE_FILE = "channels.json"
 

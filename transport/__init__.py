@@ -1,1 +1,1 @@
-"""MQTT for asyncio: what station, equalizer and command line have in common below the contract."""
+"""What station, equalizer and command line have in common below the contract: MQTT for asyncio, and durable files."""

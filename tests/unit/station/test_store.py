@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from station.channel.outcome import Remembered
-from station.files import write_atomically
+from transport.files import write_atomically
 from station.store import Keeper, Store
 
 NAMES = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
