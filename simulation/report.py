@@ -87,7 +87,7 @@ def _overview(axes: Axes, load_w: Floats, total_w: Floats) -> None:
         axes.fill_between(minutes, low / KILO, high / KILO, fc=color, ec=color, alpha=0.85, lw=0.4, label=name)
     axes.axhline(0.0, color="#111827", lw=0.6)
     axes.set(xlabel="min", ylabel="kW", xlim=(0.0, len(load_w) * TICK_S / MINUTE_S))
-    axes.legend(loc="upper right", ncols=2)
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2)
 
 
 def _close(axes: list[Axes], *, result: Result, at_s: float) -> None:
@@ -100,7 +100,7 @@ def _close(axes: list[Axes], *, result: Result, at_s: float) -> None:
     axes[0].plot(time_s, equalization_w / KILO, color=EQUALIZATION, lw=1.2, label="equalization")
     axes[0].fill_between(time_s, (load_w + equalization_w) / KILO, color=TOTAL, alpha=0.35, lw=0, label="total")
     axes[0].set(ylabel="kW")
-    axes[0].legend(loc="upper right", ncols=3)
+    axes[0].legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
     for number, (name, power_w) in enumerate(trace.power_w.items()):
         color = VARIANTS[number % len(VARIANTS)]
         axes[1].plot(time_s, np.asarray(power_w)[part] / KILO, color=color, lw=1.1, label=name)
@@ -108,7 +108,7 @@ def _close(axes: list[Axes], *, result: Result, at_s: float) -> None:
             if time_s[0] <= change.at_s - BEGIN_S <= time_s[-1]:
                 axes[1].plot(change.at_s - BEGIN_S, change.to_w / KILO, "o", ms=3, color=color)
     axes[1].set(xlabel="s", ylabel="kW")
-    axes[1].legend(loc="upper right", ncols=4)
+    axes[1].legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
     for one in axes:
         one.set_xlim(time_s[0], time_s[-1])
 
@@ -155,6 +155,7 @@ _COLUMNS: tuple[tuple[str, Callable[[Score], str]], ...] = (
     ("mean |total|, kW", lambda score: f"{score.mean_total_w / KILO:.2f}"),
     ("mean |load|, kW", lambda score: f"{score.mean_load_w / KILO:.2f}"),
     ("left over", lambda score: f"{score.residual_ratio:.1%}"),
+    ("by the bound", lambda score: f"{score.regret_ratio:.2f}"),
     ("95 % below, kW", lambda score: f"{score.p95_total_w / KILO:.1f}"),
     ("changes per channel and h", lambda score: f"{score.changes_per_channel_hour:.0f}"),
     ("exchanged, kWh", lambda score: f"{(score.import_wh + score.export_wh) / KILO:.2f}"),

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from equalizer.config import ControlSection, EqualizerSettings
 from schemas import topics
@@ -13,6 +14,7 @@ from simulation.clock import BEGIN_S, TICK_S, Timeline, tick_s
 from simulation.hall import Hall, build
 from simulation.loads import Loads, PlanTalk, Sent, schedule, virtual
 from simulation.network import Network
+from simulation.peers import LAWS, Peer
 from simulation.scenario import Scenario, VariantSection
 from simulation.server import Change, Controller, Server
 from simulation.station import LOOP
@@ -59,6 +61,10 @@ class Result:
     counts: dict[str, dict[str, int]]
     events: dict[str, int]
     messages_lost: int
+    limit_w: float
+    """What all equalization channels can do together, by their ratings; the smaller of both directions."""
+    ramp_w_per_s: float
+    """Of one of them, in the mean."""
     soc_ratio: dict[str, float]
     """Of the equalization batteries, at the end."""
 
@@ -110,6 +116,7 @@ class Contest:
         trace = self._trace
         for number, power_w in enumerate(load_w[: len(trace.time_s)]):
             trace.load_w[number] += power_w
+        led = [section for station in self.stations for section in station.settings.channel]
         setpoints = _sum(station.tally.setpoints for station in self.stations)
         return Result(
             variant=self.variant,
@@ -122,6 +129,8 @@ class Contest:
             counts=self._controller.counts(),
             events=_sum(station.outlet.events for station in self.stations),
             messages_lost=self._network.lost,
+            limit_w=sum(min(section.charge_limit_w, section.discharge_limit_w) for section in led),
+            ramp_w_per_s=fmean(section.ramp_w_per_s for section in led) if led else 1.0,
             soc_ratio={
                 self._names[station.name, channel.id]: sample.soc_ratio
                 for station in self.stations
@@ -131,8 +140,11 @@ class Contest:
         )
 
     def _made(self, variant: VariantSection) -> Controller:
-        del variant
-        return Server(self.settings, timeline=self.timeline, send=self._order)
+        law = LAWS.get(variant.controller)
+        if law is None:
+            return Server(self.settings, timeline=self.timeline, send=self._order)
+        settings = self.settings
+        return Peer(law(settings), settings, gated=variant.gated, timeline=self.timeline, send=self._order)
 
     # ── messages ──────────────────────────────────────────────────────────────────────────────────────────────────
 

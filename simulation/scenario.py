@@ -47,7 +47,6 @@ class Controller(StrEnum):
     ZEROLOOP = "zeroloop"
     LITERAL_DELAY = "literal_delay"
     OPENEMS = "openems"
-    NONE = "none"
 
 
 def _member(kind: type[StrEnum]) -> BeforeValidator:

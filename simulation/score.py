@@ -1,11 +1,13 @@
 """How well a controller did. Powers in W, from what really flowed."""
 
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from simulation.bound import least_residual_w, ramp_credit_w
 from simulation.clock import BEGIN_S, TICK_S
 from simulation.run import Result
 from simulation.witness import SAME_W, LevelChange, Witness, hasty
@@ -68,6 +70,12 @@ class Score:
     residual_by_reason_wh: dict[str, float]
     """|total| over time, by what the controller said that it did."""
     changes_by_reason: dict[str, int]
+    bound_w: float
+    """The least mean |total| under the same change budget (`simulation.bound`)."""
+    regret_ratio: float
+    """Mean |total| by the bound."""
+    ramp_credit_w: float
+    """What ramps may have gained on the bound, which knows steps only."""
     blind_w: float
     """Mean |load as believed - load|: what messages on their way cost at the least."""
     worst: tuple[Worst, ...]
@@ -93,6 +101,7 @@ def score(result: Result, tariff_per_kwh: float) -> Score:
     hours_run = len(total_w) * hours
     mean_load_w, mean_total_w = float(np.abs(load_w).mean()), float(np.abs(total_w).mean())
     reasons = np.asarray(trace.reason)
+    bound_w = _bound_w(load_w.tobytes(), len(result.witnesses), result.settings.control.delay_s, result.limit_w)
     return Score(
         variant=result.variant.name,
         mean_load_w=mean_load_w,
@@ -113,9 +122,20 @@ def score(result: Result, tariff_per_kwh: float) -> Score:
             str(reason): float(np.abs(total_w[reasons == reason]).sum()) * hours for reason in np.unique(reasons)
         },
         changes_by_reason=_by_reason(changes),
+        bound_w=bound_w,
+        regret_ratio=mean_total_w / bound_w if bound_w > 0.0 else 0.0,
+        ramp_credit_w=ramp_credit_w(
+            (change.to_w - change.from_w for change in changes), result.ramp_w_per_s, len(total_w) * TICK_S
+        ),
         blind_w=float(np.abs(np.asarray(trace.seen_load_w) - load_w).mean()),
         worst=_worst(load_w, total_w, reasons),
     )
+
+
+@lru_cache(maxsize=8)
+def _bound_w(load_w: bytes, channels: int, delay_s: float, limit_w: float) -> float:
+    """Return the bound; variants of one hall share it."""
+    return least_residual_w(np.frombuffer(load_w), channels=channels, delay_s=delay_s, limit_w=limit_w)
 
 
 def _violations(result: Result) -> Violations:

@@ -37,7 +37,15 @@ def run(
 def _table(outcome: Outcome) -> Table:
     table = Table(title=f"{outcome.scenario.title}, seed {outcome.seed}")
     table.add_column("")
-    for name in ("mean |total| kW", "mean |load| kW", "left over", "changes/channel·h", "too early", "avoided kWh"):
+    for name in (
+        "mean |total| kW",
+        "mean |load| kW",
+        "left over",
+        "by bound",
+        "changes/channel·h",
+        "too early",
+        "avoided kWh",
+    ):
         table.add_column(name, justify="right")
     for score in outcome.scores:
         table.add_row(
@@ -45,6 +53,7 @@ def _table(outcome: Outcome) -> Table:
             f"{score.mean_total_w / KILO:.2f}",
             f"{score.mean_load_w / KILO:.2f}",
             f"{score.residual_ratio:.1%}",
+            f"{score.regret_ratio:.2f}",
             f"{score.changes_per_channel_hour:.1f}",
             str(score.violations.hasty_applied),
             f"{score.avoided_wh / KILO:.2f}",

@@ -1,0 +1,74 @@
+"""What the best possible controller would leave: one that knows the whole load, and obeys the same change budget.
+
+Why `least_residual_w` is a true lower bound for K channels, each changed at most once in any time of `delay_s`, and a
+power that stands between changes:
+
+- Cut time into windows of `delay_s`, half open, from the beginning. Each channel changes at most once in each of
+  them, so the aggregate changes at most K times. Dropping all other rules (which channel changes, gaps across a
+  window's edge, the single channels' limits, charge, messages on their way) only adds freedom.
+- The least cost under "at most K changes a window" is found exactly by dynamic programming over (level, changes made in
+  this window), tick by tick. Where the load is known in ticks, a tick in which a change falls costs nothing: whatever
+  the moment of the change in it, the true cost is not less.
+- Levels lie on a grid. A level counts for its whole cell: its cost is what is left over at the cell's nearest point, so
+  any true level is at least as costly as its cell.
+
+Ramps: a ramp of Δ at R W/s is not a step, and follows a load that itself ramps better by at most Δ²/4R, the area
+between the ramp and a step in its middle. `ramp_credit_w` sums that up for the changes that a run has made: a
+controller whose residual came below the bound by less than this has not disproved it. `step_residual_ws` is the other side: a step
+of the load that is known ahead leaves at least that much at a total ramp of R.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from simulation.clock import TICK_S
+
+Floats = npt.NDArray[np.float64]
+
+CELLS = 160
+"""Levels between the lowest and the highest that can be of use."""
+
+
+def least_residual_w(load_w: Floats, *, channels: int, delay_s: float, limit_w: float) -> float:
+    """Return the least mean |total| that `channels` can leave; W.
+
+    Args:
+        load_w: the loads' power, a value for each tick.
+        channels: K, how many equalization channels there are.
+        delay_s: the time in which each changes at most once; 0: whenever it likes.
+        limit_w: what all of them can do together, in either direction.
+    """
+    wanted_w = -load_w
+    if channels == 0 or len(load_w) == 0:
+        return float(np.abs(load_w).mean()) if len(load_w) else 0.0
+    low_w, high_w = max(float(wanted_w.min()), -limit_w), min(float(wanted_w.max()), limit_w)
+    low_w, high_w = min(low_w, limit_w, 0.0), max(high_w, -limit_w, 0.0)
+    window = round(delay_s / TICK_S)
+    if window < 1 or high_w <= low_w:
+        beyond_w = np.maximum(wanted_w - high_w, 0.0) + np.maximum(low_w - wanted_w, 0.0)
+        return float(beyond_w.mean())
+    half_w = 0.5 * (high_w - low_w) / CELLS
+    levels_w = low_w + half_w * (2.0 * np.arange(CELLS) + 1.0)
+    # Row k: the least cost with k changes made in this window. The channels begin at 0 W.
+    costs = np.full((channels + 1, CELLS), np.inf)
+    costs[0, np.abs(levels_w) <= half_w * 1.001] = 0.0
+    for tick, asked_w in enumerate(wanted_w):
+        if tick % window == 0 and tick > 0:
+            costs[0] = costs.min(axis=0)
+            costs[1:] = np.inf
+        changed = costs[:-1].min(axis=1)
+        costs += np.maximum(np.abs(levels_w - asked_w) - half_w, 0.0)
+        np.minimum(costs[1:], changed[:, None], out=costs[1:])
+    return float(costs.min()) / len(wanted_w)
+
+
+def step_residual_ws(step_w: float, ramp_w_per_s: float) -> float:
+    """Return what a known step of the load leaves at the least: the ramp lies half before it and half after it."""
+    return step_w * step_w / (4.0 * ramp_w_per_s)
+
+
+def ramp_credit_w(changes_w: Iterable[float], ramp_w_per_s: float, duration_s: float) -> float:
+    """Return by how much ramps may have followed a ramping load better than steps, in the mean; W."""
+    return sum(step_residual_ws(change_w, ramp_w_per_s) for change_w in changes_w) / duration_s
