@@ -28,8 +28,8 @@ def sparkline(values: Sequence[float], width: int, top: float) -> str:
     """Return the newest magnitudes as bars, `top` the highest; a full bar is at or above it."""
     shown = list(values)[-width:]
     highest = len(_BARS) - 1
-    levels = (round(abs(value) / top * highest) if top > 0.0 else 0 for value in shown)
-    return "".join(_BARS[min(level, highest)] for level in levels).rjust(width)
+    ratios = (min(abs(value) / top, 1.0) if top > 0.0 else 0.0 for value in shown)
+    return "".join(_BARS[round(ratio * highest)] for ratio in ratios).rjust(width)
 
 
 def share(part: float, whole: float) -> str:

@@ -16,13 +16,25 @@ import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import fastnda
+import fastnda.ndax
 import polars as pl
 
 logger = logging.getLogger(__name__)
+
+
+class _OneAtATime(ThreadPoolExecutor):
+    def __init__(self) -> None:
+        super().__init__(max_workers=1)
+
+
+# The decoder reads the members of an archive in several threads. The zipfile of Python 3.12 and 3.13 mixes them up: one
+# read in twenty ends with a false checksum. One member after the other costs milliseconds.
+fastnda.ndax.ThreadPoolExecutor = _OneAtATime
 
 REQUIRED = {
     "time_s": ("Test Time / s", "test_time_second", "total_time_s", "time_s"),

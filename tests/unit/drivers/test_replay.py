@@ -306,6 +306,12 @@ def test_an_archive_of_several_recordings_says_so(tmp_path: Path) -> None:
     assert "must hold one file of .nda, .ndax, .csv, .parquet, not 2" in refusal(tmp_path / "two.zip")
 
 
+def test_an_archive_is_read_the_same_every_time() -> None:
+    """Threads on one archive are mixed up by some Pythons' zipfile."""
+    lengths = {len(loaded(DATA / "short-2A.ndax").time_s) for _ in range(100)}
+    assert len(lengths) == 1
+
+
 def test_wrong_options_are_named() -> None:
     assert "recording.serie: unknown key; did you mean series?" in refusal("short-2A.ndax", serie=96)
     assert "recording.start_s: must be below the recording's 80 s, not 100" in refusal("short-2A.ndax", start_s=100.0)
