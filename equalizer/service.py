@@ -21,6 +21,7 @@ from equalizer.metrics import Counters, EqualizerMetrics
 from equalizer.reach import reachable_host
 from equalizer.voice import Voice
 from schemas.codec import MalformedError
+from schemas.messages import Phase
 from schemas.settings import ConfigurationError
 from schemas.topics import LoopTopic, loop_topic
 from transport.session import Session
@@ -80,6 +81,11 @@ class EqualizerService:
                     task.result()
 
     # ── the parts ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def phase(self) -> Phase:
+        """What the server does, once it runs."""
+        return self._duty.phase
 
     def _opened(self) -> tuple[fencing.Fence, SavedAccount]:
         """Read the state files, and store the epoch of this run before it is used."""

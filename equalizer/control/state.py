@@ -38,7 +38,7 @@ class Reason(StrEnum):
     PAUSED = "paused"
     FROZEN = "frozen"
     STARTING = "starting"
-    STANDBY = "standby"
+    NO_EQUALIZATION_CHANNEL = "no_equalization_channel"
     NOT_FINITE = "not_finite"
 
 

@@ -74,7 +74,7 @@ def step(
     if state.phase in (Phase.STARTING, Phase.FROZEN, Phase.PAUSED):
         state = adopt(state, image, settings, now_s)
     if not image.equalization:
-        return _passive(adopt(state, image, settings, now_s), Phase.STANDBY, Reason.STANDBY, settings, now_s)
+        return _alone(adopt(state, image, settings, now_s), image, settings, now_s)
     return _balance(state, image, settings, now_s)
 
 
@@ -195,6 +195,17 @@ def _passive(
     due_s = _next_due_s(settings, now_s)
     state = replace(_quiet(state), phase=phase, held_back=reason)
     return state, Decision(phase, (), 0.0, reason.value, suppressed, due_s)
+
+
+def _alone(
+    state: ControlState, image: LoopImage, settings: ControlSettings, now_s: float
+) -> tuple[ControlState, Decision]:
+    """Nothing is there to balance with: all that would be asked is short."""
+    asked_w = state.target_power_w - image.total_power_w
+    saturated = abs(asked_w) > settings.engage_w
+    phase = Phase.SATURATED if saturated else Phase.BALANCING
+    state, decision = _passive(state, phase, Reason.NO_EQUALIZATION_CHANNEL, settings, now_s)
+    return state, replace(decision, shortfall_w=asked_w if saturated else 0.0)
 
 
 def _next_due_s(settings: ControlSettings, now_s: float, *due_s: float) -> float:

@@ -167,9 +167,14 @@ def test_at_the_start_it_takes_over_what_the_channels_do() -> None:
     assert abs(plant.total_w) < 50
 
 
-def test_without_an_equalization_channel_it_stands_by() -> None:
+def test_without_an_equalization_channel_all_that_would_be_asked_is_short() -> None:
     plant = Plant(equalizers=0).settled()
-    assert plant.phase == "standby"
+    assert plant.phase == "balancing"
+    plant.load(ch=1, power_w=20_000.0)
+    plant.run(5)
+    assert plant.phase == "saturated"
+    assert plant.decisions[-1][1].shortfall_w == pytest.approx(-20_000.0, abs=1.0)
+    assert plant.changes == []
 
 
 def test_a_new_equalization_channel_is_used() -> None:
