@@ -8,12 +8,17 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from broker.ports import free_port
 from broker.programs import find_mosquitto
 from broker.run import RunningBroker, start
 
 _PROGRAM_FOLDERS = ("/usr/sbin", "/sbin", "/usr/local/sbin")
+
+# How long an example takes says more about what else the computer does than about the code.
+settings.register_profile("shared_computer", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared_computer")
 
 
 def pytest_configure() -> None:
