@@ -21,18 +21,16 @@ from station.channel.due import plan_is_due
 from station.channel.outcome import (
     QUIET,
     Accepted,
-    DeviceTrouble,
-    DriverTrouble,
     Duplicate,
     Outputs,
     Refused,
     Remembered,
-    TransientTrouble,
 )
 from station.channel.state import ChannelState
 from station.channel.states import ACTIVE
 from station.config import ChannelSection, TelemetrySection
-from station.drivers.protocol import ChannelHardware, DeviceFaultError, Driver, Sample, TransientDriverError
+from station.drivers.protocol import ChannelHardware, Driver
+from station.equipment import Equipment
 from station.metrics import ChannelReading, Tally
 from station.schedule import Cycle, spread
 
@@ -76,7 +74,7 @@ class Memory(Protocol):
 class _Slot:
     """One channel's place in the rack."""
 
-    __slots__ = ("heard", "id", "period", "retained_s", "state")
+    __slots__ = ("id", "period", "retained_s", "state")
 
     def __init__(self, state: ChannelState, period: Cycle) -> None:
         self.id = state.setup.channel_id
@@ -84,8 +82,6 @@ class _Slot:
         self.period = period
         self.retained_s: float | None = None
         """When telemetry was last sent with the retain flag."""
-        self.heard = True
-        """False while the equipment does not answer; so that this is logged once."""
 
 
 def hardware(channel: ChannelSection) -> ChannelHardware:
@@ -129,7 +125,7 @@ class Rack:
         clock: Callable[[], float],
         utc: Callable[[], float],
     ) -> None:
-        self._driver = driver
+        self._equipment = Equipment(driver, tally)
         self._outlet = outlet
         self._memory = memory
         self._tally = tally
@@ -146,7 +142,7 @@ class Rack:
                     remembered.get(channel.id),
                     boot_id,
                     now_s,
-                    own_program=driver.has_own_program(channel.id),
+                    own_program=self._equipment.has_own_program(channel.id),
                 ),
                 cycle,
             )
@@ -157,7 +153,8 @@ class Rack:
         """Drive every channel once and publish what is due. Called every `TICK_S`."""
         now_s = self._clock()
         for slot in self._slots.values():
-            self._drive(slot, now_s)
+            # An exchange that takes long must not make the leases of the channels after it last longer.
+            self._drive(slot, self._clock())
         # A cycle is due at the tick that comes nearest to it: rounding must not make it skip one.
         soon_s = now_s + TICK_S / 2.0
         for slot in self._slots.values():
@@ -174,8 +171,9 @@ class Rack:
         self._tally.setpoints[_name(outputs)] += 1
         self._carry_out(slot, outputs, now_s)
         if isinstance(outputs.decision, Accepted) and outputs.decision.changed:
+            # Once for what was measured up to now, and once to hand the new power over and hear what becomes of it.
             self._drive(slot, now_s)
-            self._hand_over(slot, now_s)
+            self._drive(slot, now_s)
 
     def on_command(self, channel_id: str, command: ChannelCommand) -> None:
         """Carry out a command, and reply once what it changes is stored."""
@@ -240,45 +238,19 @@ class Rack:
 
     def _drive(self, slot: _Slot, now_s: float) -> None:
         """Exchange with the equipment, and let the channel decide on what it answers."""
-        slot.state, outputs = machine.tick(slot.state, self._exchange(slot, now_s), now_s)
+        measured = self._equipment.exchange(slot.id, slot.state.demand, now_s)
+        slot.state, outputs = machine.tick(slot.state, measured, now_s)
         if outputs is not QUIET:
             self._carry_out(slot, outputs, now_s)
 
-    def _exchange(self, slot: _Slot, now_s: float) -> Sample | DriverTrouble:
-        try:
-            sample = self._driver.exchange(slot.id, slot.state.demand, now_s)
-        except TransientDriverError as error:
-            self._tally.driver_errors["transient"] += 1
-            self._note_silence(slot, str(error))
-            return TransientTrouble(str(error))
-        except DeviceFaultError as error:
-            self._tally.driver_errors["device_fault"] += 1
-            self._note_silence(slot, str(error))
-            return DeviceTrouble(str(error))
-        except Exception as error:  # noqa: BLE001 - a driver's defect must latch its channel safe, not stop the others
-            self._tally.driver_errors["defect"] += 1
-            if slot.heard:
-                _log.exception("driver_defect channel=%s", slot.id)
-                slot.heard = False
-            return DeviceTrouble(f"the driver failed: {error!r}")
-        if not slot.heard:
-            slot.heard = True
-            _log.info("driver_back channel=%s", slot.id)
-        return sample
-
-    def _note_silence(self, slot: _Slot, text: str) -> None:
-        if slot.heard:
-            slot.heard = False
-            _log.warning("driver_trouble channel=%s error=%r", slot.id, text)
-
     def _hand_over(self, slot: _Slot, now_s: float) -> None:
         """Give the equipment a demand that must not wait for the next tick; that tick looks at the answer."""
-        self._exchange(slot, now_s)
+        self._equipment.exchange(slot.id, slot.state.demand, now_s)
 
     def _carry_out(self, slot: _Slot, outputs: Outputs, now_s: float) -> None:
         """Make the equipment safe at once; say something only after it is stored."""
         if outputs.clear_fault:
-            self._driver.clear_fault(slot.id, now_s)
+            self._equipment.clear_fault(slot.id, now_s)
         if outputs.off_now:
             self._hand_over(slot, now_s)
         remember = outputs.remember
@@ -328,7 +300,7 @@ class Rack:
         """Publish the plan; without a connection it is only made, which settles when the next is due."""
         now_s = self._clock()
         own = slot.state.setup.own_program
-        preview = self._driver.preview(slot.id, PREVIEW_S, now_s) if own else None
+        preview = self._equipment.preview(slot.id, PREVIEW_S, now_s) if own else None
         slot.state, message = machine.plan(slot.state, preview, now_s, self._utc())
         if message is not None and self._outlet.connected:
             self._outlet.plan(slot.id, message)
