@@ -129,12 +129,10 @@ def _is_number(value: object) -> bool:
 
 
 def _is_step(step: object) -> bool:
-    return (
-        isinstance(step, OwnStep)
-        and isinstance(step.work_status, WorkStatus)
-        and isinstance(step.step_type, StepType)
-        and all(type(count) is int and 0 <= count < 2**63 for count in (step.step_id, step.cycle_count))
-    )
+    if not isinstance(step, OwnStep):
+        return False
+    words = {type(step.work_status), type(step.step_type)} == {WorkStatus, StepType}
+    return words and all(type(count) is int and 0 <= count < 2**63 for count in (step.step_id, step.cycle_count))
 
 
 def _plannable(preview: object) -> bool:

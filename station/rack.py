@@ -148,6 +148,9 @@ class Rack:
             )
             for channel, cycle in zip(channels, cycles, strict=True)
         }
+        accepted = [(one.epoch, one.server) for one in remembered.values() if one.epoch is not None and one.server]
+        for slot in self._slots.values() if accepted else ():
+            slot.state, _ = machine.heed_epoch(slot.state, *max(accepted), now_s)
 
     def tick(self) -> None:
         """Drive every channel once and publish what is due. Called every `TICK_S`."""
@@ -167,9 +170,12 @@ class Rack:
     def on_setpoint(self, channel_id: str, setpoint: Setpoint) -> None:
         """Decide on a setpoint, and act on it now."""
         slot, now_s = self._slots[channel_id], self._clock()
+        known = slot.state.fence.epoch
         slot.state, outputs = machine.on_setpoint(slot.state, setpoint, now_s)
         self._tally.setpoints[_name(outputs)] += 1
         self._carry_out(slot, outputs, now_s)
+        if slot.state.fence.epoch != known:
+            self._fence_all(setpoint.epoch, setpoint.server, now_s)
         if isinstance(outputs.decision, Accepted) and outputs.decision.changed:
             # Once for what was measured up to now, and once to hand the new power over and hear what becomes of it.
             self._drive(slot, now_s)
@@ -178,7 +184,8 @@ class Rack:
     def on_command(self, channel_id: str, command: ChannelCommand) -> None:
         """Carry out a command, and reply once what it changes is stored."""
         slot, now_s = self._slots[channel_id], self._clock()
-        if self._stopping and command.action != ChannelAction.STOP:
+        answered = any(reply.id == command.id for reply in slot.state.replies)
+        if self._stopping and command.action != ChannelAction.STOP and not answered:
             self._outlet.reply(channel_id, _busy(command, self._utc()))
             return
         slot.state, outputs = machine.on_command(slot.state, command, now_s, self._utc())
@@ -190,15 +197,21 @@ class Rack:
             slot.retained_s = None
             self._memory.after(slot.id, partial(self._say_anew, slot))
 
+    def _fence_all(self, epoch: int, server: str, now_s: float) -> None:
+        """What one channel accepts, the station has accepted: an older server leads none of them any more."""
+        for slot in self._slots.values():
+            slot.state, outputs = machine.heed_epoch(slot.state, epoch, server, now_s)
+            if outputs is not QUIET:
+                self._carry_out(slot, outputs, now_s)
+
     # ── the end ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def wind_down(self) -> None:
         """Ramp every channel to 0 W. Their modes stay remembered: the next start takes them up again, at 0 W."""
         self._stopping = True
         now_s = self._clock()
-        command = ChannelCommand(id="station-stops", action=ChannelAction.STOP)
         for slot in self._slots.values():
-            slot.state, outputs = machine.on_command(slot.state, command, now_s, self._utc())
+            slot.state, outputs = machine.wind_down(slot.state, now_s)
             self._say(slot, Outputs(plan_due=outputs.plan_due, telemetry_due_now=outputs.telemetry_due_now))
 
     @property

@@ -10,6 +10,8 @@ from station.channel.state import ChannelState, Pending
 from station.channel.states import ACTIVE, Life
 
 REPLIES_KEPT = 256
+LONGEST_SIGNATURE = 64
+"""Of `by` in an Event: whoever signs at length must not make it too long to be sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ def on_command(
     )
     events: tuple[ChannelEvent, ...] = ()
     if after is not state:
-        by = "" if command.by is None else f" (by {command.by})"
+        by = "" if command.by is None else f" (by {command.by[:LONGEST_SIGNATURE]})"
         events = (ChannelEvent(Severity.INFO, f"command_{command.action}", f"{reply.text}{by}"),)
     after = replace(after, replies=(*state.replies[-REPLIES_KEPT + 1 :], reply))
     cleared = state.alarm is not None and after.alarm is None
@@ -59,6 +61,12 @@ def malformed_reply(command_id: str, action: str, text: str, unix_time_s: float)
         text=text,
         unix_time_s=unix_time_s,
     )
+
+
+def wind_down(state: ChannelState, now_s: float) -> tuple[ChannelState, Outputs]:
+    """Stop because the station ends: nobody asked, so nobody is answered."""
+    after, _ = _stopped(state, now_s)
+    return after, outputs(state, after, now_s)
 
 
 def begin_pending(state: ChannelState, now_s: float) -> tuple[ChannelState, Refusal | None]:

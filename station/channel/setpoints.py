@@ -6,7 +6,7 @@ from schemas.messages import Setpoint, SetpointReason, SetpointResult, Severity
 from station.channel.due import outputs
 from station.channel.lease import Echo, Fence, Lease, decide, same_powers
 from station.channel.limits import clamp, derate
-from station.channel.outcome import Accepted, ChannelEvent, Duplicate, Outputs, Refused
+from station.channel.outcome import QUIET, Accepted, ChannelEvent, Duplicate, Outputs, Refused
 from station.channel.state import ChannelState
 
 COMPLAIN_EVERY_S = 10.0
@@ -38,6 +38,18 @@ def on_setpoint(state: ChannelState, setpoint: Setpoint, now_s: float) -> tuple[
             return _refused(state, setpoint, reason, now_s)
         case Lease():
             return _accepted(state, verdict, now_s)
+
+
+def heed_epoch(state: ChannelState, epoch: int, server: str, now_s: float) -> tuple[ChannelState, Outputs]:
+    """Take over an epoch that another channel of the station has accepted: the server before it leads none any more.
+
+    A lease that it has granted runs out by itself.
+    """
+    if state.fence.epoch is not None and epoch <= state.fence.epoch:
+        return state, QUIET
+    remembered = replace(state.remembered, epoch=epoch, server=server)
+    after = replace(state, fence=Fence(epoch, server), remembered=remembered)
+    return after, outputs(state, after, now_s)
 
 
 def _refused(

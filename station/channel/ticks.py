@@ -8,7 +8,7 @@ from station.channel import moves
 from station.channel.commands import begin_pending
 from station.channel.due import flags, outputs
 from station.channel.lease import Echo, target_w
-from station.channel.limits import approach, derate
+from station.channel.limits import approach, clamp, derate
 from station.channel.outcome import ChannelEvent, DeviceTrouble, DriverTrouble, Outputs, TransientTrouble
 from station.channel.program import advance, demand
 from station.channel.state import ChannelState, Pending
@@ -115,7 +115,11 @@ def _ramp(state: ChannelState, sample: Sample | None, now_s: float) -> tuple[Cha
         echo = Echo(lease.server, lease.epoch, lease.seq, SetpointResult.EXPIRED)
         events = _expired(lease.server)
         lease = None
-    applied_w = approach(state.applied_w, target_w(lease, now_s), limits, setup.ramp_w_per_s, now_s - state.ticked_s)
+    target = target_w(lease, now_s)
+    if lease is not None and echo is not None and echo.result is SetpointResult.APPLIED:
+        # The limits may fall while the lease runs.
+        echo = echo if clamp(target, limits) == target else replace(echo, result=SetpointResult.CLAMPED)
+    applied_w = approach(state.applied_w, target, limits, setup.ramp_w_per_s, now_s - state.ticked_s)
     after = replace(
         state,
         sample=state.sample if sample is None else sample,

@@ -121,6 +121,25 @@ def test_a_limit_that_falls_cuts_the_power_at_once_and_gives_it_back_on_the_ramp
     assert bench.state.applied_w == pytest.approx(6000.0)
 
 
+def test_a_limit_that_falls_during_the_lease_is_told_as_clamped(bench: Bench) -> None:
+    bench.setpoint(30000.0)
+    bench.run(1.5)
+    assert bench.telemetry().equalization.last.result is SetpointResult.APPLIED
+    bench.charge_limit_w = 20000.0
+    bench.run(0.2)
+    told = bench.telemetry().equalization
+    assert (told.applied_w, told.last.result, told.last.seq) == (20000.0, SetpointResult.CLAMPED, bench.seq)
+    assert bench.setpoint(30000.0) == Accepted(SetpointResult.CLAMPED, changed=False)
+
+
+def test_a_refusal_stays_told_although_a_limit_cuts_the_lease_before_it(bench: Bench) -> None:
+    bench.setpoint(30000.0)
+    bench.setpoint(900.0, epoch=6)
+    bench.charge_limit_w = 20000.0
+    bench.run(1.5)
+    assert bench.telemetry().equalization.last.reason is R.STALE_EPOCH
+
+
 def test_steps_are_counted_from_receipt_and_the_last_holds(bench: Bench) -> None:
     bench.setpoint((0.0, -1000.0), (2.0, 3000.0))
     bench.run(1.5)

@@ -224,3 +224,77 @@ def test_a_lease_ends_on_time_although_another_channel_holds_up_the_tick() -> No
     bench.driver.exchange_takes_s = 2.5
     bench.rack.tick()
     assert bench.rack.state("2").lease is None
+
+
+@pytest.mark.parametrize("by", ["x" * 65_400, "\N{OLD PERSIAN NUMBER HUNDRED}" * 16_000])
+def test_a_long_signature_on_a_command_does_not_make_an_event_that_cannot_be_sent(by: str) -> None:
+    bench = Bench(equalize=False)
+    bench.run(2.0)
+    bench.command("equalize", by=by)
+    [(_, _, text)] = [what for kind, _, what in bench.ear.said if kind == "event"]  # type: ignore[misc]
+    assert len(text.encode()) < 2000
+
+
+def test_an_operators_command_id_is_no_way_to_keep_the_station_from_winding_down() -> None:
+    bench = Bench()
+    bench.run(2.0)
+    bench.command("clear_alarm", "station-stops")
+    bench.setpoint("1", 5000.0)
+    bench.run(1.0)
+    bench.rack.wind_down()
+    bench.run(1.0)
+    assert bench.rack.at_rest
+
+
+def test_a_command_that_comes_again_while_the_station_winds_down_gets_its_old_reply() -> None:
+    bench = Bench(equalize=False)
+    bench.run(2.0)
+    bench.command("equalize", "once")
+    first = bench.ear.replies()[-1]
+    bench.rack.wind_down()
+    bench.command("equalize", "once")
+    assert bench.ear.replies()[-1] == first
+
+
+class TestOneFenceForTheStation:
+    """`epoch` below the highest that the station has accepted: whichever of its channels has."""
+
+    def test_a_server_that_one_channel_has_left_behind_leads_none(self) -> None:
+        bench = Bench()
+        bench.run(2.0)
+        bench.setpoint("1", epoch=8, server="hall-b")
+        bench.setpoint("2", epoch=7)
+        assert bench.tally.setpoints == {"applied": 1, "stale_epoch": 1}
+        bench.setpoint("2", epoch=8, server="hall-a")
+        bench.setpoint("2", epoch=1009, server="hall-a")
+        assert bench.tally.setpoints == {"applied": 1, "stale_epoch": 1, "epoch_conflict": 1, "epoch_jump": 1}
+        bench.setpoint("2", epoch=8, server="hall-b", seq=0)
+        assert bench.tally.setpoints["applied"] == 2
+
+    def test_the_lease_of_the_old_server_runs_out_by_itself(self) -> None:
+        bench = Bench()
+        bench.run(2.0)
+        bench.setpoint("2", epoch=7, ttl_s=5.0)
+        bench.setpoint("1", epoch=8, server="hall-b")
+        bench.run(2.0)
+        assert bench.rack.state("2").applied_w == 1000.0
+        bench.run(4.0)
+        assert bench.rack.state("2").applied_w == 0.0
+
+    def test_it_is_stored_for_every_channel_and_a_restart_knows_it(self) -> None:
+        bench = Bench()
+        bench.run(2.0)
+        bench.setpoint("1", epoch=8, server="hall-b")
+        assert {(one.epoch, one.server) for one in bench.shelf.stored.values()} == {(8, "hall-b")}
+        again = Bench(remembered={"1": Remembered(epoch=8, server="hall-b")})
+        again.run(2.0)
+        again.setpoint("2", epoch=7)
+        assert again.tally.setpoints == {"stale_epoch": 1}
+
+    def test_a_duplicate_on_one_channel_is_none_on_another(self) -> None:
+        bench = Bench()
+        bench.run(2.0)
+        bench.setpoint("1", seq=5)
+        bench.setpoint("2", seq=3)
+        bench.setpoint("1", seq=5)
+        assert bench.tally.setpoints == {"applied": 2, "duplicate": 1}
