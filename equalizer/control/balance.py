@@ -33,7 +33,7 @@ def balance(state: ControlState, cycle: Cycle) -> tuple[ControlState, float, flo
     state, asked_w = _ask(state, cycle)
     ahead = course(asked_w, image.edges)
     mismatch_w = asked_w - cycle.total_w(now_s)
-    engaged = is_engaged(state.engaged, mismatch_w, settings)
+    engaged = is_engaged(state.engaged, mismatch_w, settings) or cycle.is_opposed(now_s)
     state = replace(state, engaged=engaged, cause=state.cause if engaged else Reason.PLAN)
     state, due_s = _act_now(state, cycle, ahead, mismatch_w)
     if now_s >= state.ahead_s:
@@ -87,7 +87,8 @@ def _act_now(state: ControlState, cycle: Cycle, ahead: Course, mismatch_w: float
     look = state.look
     if look is not None and now_s < look.until_s and abs(mismatch_w - look.mismatch_w) <= settings.release_w:
         return state, look.until_s
-    power_w = choose(now_s, ahead, cycle.units(now_s), settings)
+    opposed = cycle.is_opposed(now_s)
+    power_w = ahead.asked_w[0] if opposed else choose(now_s, ahead, cycle.units(now_s), settings)
     if power_w is None:
         until_s = now_s + LOOK_S
         return replace(state, look=Look(mismatch_w, until_s)), until_s

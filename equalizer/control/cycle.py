@@ -105,13 +105,20 @@ class Cycle:
         """Tell whether a channel that is counted upon may be changed at a time."""
         return any(channel.unlock_s(self.holds[key], self.settings) <= at_s for key in self.counted)
 
+    def is_opposed(self, at_s: float) -> bool:
+        """Tell whether channels that are counted upon work against each other, as taken over from somebody else."""
+        if len(self.counted) < 2:  # noqa: PLR2004 - it takes two
+            return False
+        powers_w = [channel.clipped_w(self.holds[key].power_w(at_s), self.views[key]) for key in self.counted]
+        return min(powers_w) < -self.settings.release_w and max(powers_w) > self.settings.release_w
+
 
 def begin(state: ControlState, image: LoopImage, settings: ControlSettings, now_s: float) -> Cycle:
     """Bring what was asked of the channels up to date with what they show."""
     if state.readout.equalization is image.equalization and now_s < state.readout.until_s:
         return Cycle(image, settings, now_s, state.readout, dict(state.holds), is_read=False)
     views = {view.key: view for view in image.equalization}
-    held: dict[ChannelKey, Hold] = {}
+    held = left(state, views, settings, now_s)
     for key, view in views.items():
         before = state.holds.get(key)
         held[key] = (
@@ -128,6 +135,14 @@ def begin(state: ControlState, image: LoopImage, settings: ControlSettings, now_
         until_s=now_s + READOUT_S,
     )
     return Cycle(image, settings, now_s, readout, held, is_read=True)
+
+
+def left(
+    state: ControlState, views: Mapping[ChannelKey, EqualizationView], settings: ControlSettings, now_s: float
+) -> dict[ChannelKey, Hold]:
+    """Return what is remembered of the channels that are no equalization channels now; they may come back soon."""
+    gone = ((key, channel.left(hold, settings, now_s)) for key, hold in state.holds.items() if key not in views)
+    return {key: hold for key, hold in gone if hold is not None}
 
 
 def kept(state: ControlState, cycle: Cycle) -> ControlState:

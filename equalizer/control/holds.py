@@ -36,18 +36,33 @@ def is_finite(view: EqualizationView) -> bool:
 def adopt(view: EqualizationView, settings: ControlSettings, now_s: float, before: Hold | None = None) -> Hold:
     """Take over what a channel is doing, without a step; when it was last changed is not forgotten."""
     ramp_s = abs(view.applied_w - view.power_w) / view.ramp_w_per_s
-    # A change that was sent ahead and never came counts no more.
-    changed_s = NEVER_S
-    if before is not None:
-        changed_s = before.changed_s if before.changed_s <= now_s else before.prior_changed_s
+    changed_s = _changed_s(before, now_s) if before is not None else NEVER_S
+    if _was_changed_by_another(view, before):
+        changed_s = now_s  # nobody tells when, so it may have been just now
     return Hold(
         levels=(Level(now_s, now_s, view.applied_w),),
         boot_id=view.boot_id,
         changed_s=changed_s,
         prior_changed_s=changed_s,
         settled_s=now_s + ramp_s + SETTLE_PERIODS * settings.period_s,
+        echo=_echo(view),
         rejected=before.rejected if before is not None else False,
         retry_s=before.retry_s if before is not None else NEVER_S,
+    )
+
+
+def left(hold: Hold, settings: ControlSettings, now_s: float) -> Hold | None:
+    """Return what must be remembered of a channel that left equalization mode: while its last change still binds it."""
+    changed_s = _changed_s(hold, now_s)
+    if changed_s + settings.delay_s + LOCK_MARGIN_S <= now_s:
+        return None
+    return Hold(
+        levels=(Level(now_s, now_s, 0.0),),
+        boot_id=None,
+        changed_s=changed_s,
+        prior_changed_s=changed_s,
+        echo=hold.echo,
+        retry_s=hold.retry_s,
     )
 
 
@@ -75,7 +90,7 @@ def _answered(hold: Hold, view: EqualizationView, settings: ControlSettings, now
         if hold.tries < TRIES or not silent or hold.rejected:
             return hold
         return replace(_standing(hold, view.applied_w, now_s), rejected=True)
-    answered = replace(hold, answered=True, tries=0)
+    answered = replace(hold, answered=True, tries=0, echo=_echo(view))
     match last.result:
         case SetpointResult.APPLIED | SetpointResult.CLAMPED:
             return replace(answered, rejected=False, pending=False)
@@ -99,8 +114,31 @@ def _delivering(hold: Hold, view: EqualizationView, settings: ControlSettings, n
 
 def _standing(hold: Hold, power_w: float, now_s: float) -> Hold:
     """Take what a channel does as what it was asked."""
-    changed_s = hold.changed_s if hold.changed_s <= now_s else hold.prior_changed_s
-    return replace(hold, levels=(Level(now_s, now_s, power_w),), changed_s=changed_s, pending=False, off_since_s=None)
+    level = Level(now_s, now_s, power_w)
+    return replace(hold, levels=(level,), changed_s=_changed_s(hold, now_s), pending=False, off_since_s=None)
+
+
+def _changed_s(hold: Hold, now_s: float) -> float:
+    """Return when a channel was last changed; what was sent ahead and never came counts no more."""
+    return hold.changed_s if hold.changed_s <= now_s else hold.prior_changed_s
+
+
+def _was_changed_by_another(view: EqualizationView, before: Hold | None) -> bool:
+    """Tell whether a channel follows (or holds at rest for) a setpoint that this control knows nothing of."""
+    last = view.last
+    if last is None or last.result is SetpointResult.EXPIRED:
+        return False
+    if last.result is SetpointResult.REJECTED and view.applied_w == 0.0:
+        return False
+    if before is None or before.echo is None:
+        return before is None
+    if before.answered:
+        return (last.epoch, last.seq) != before.echo
+    return last.epoch != before.echo[0]
+
+
+def _echo(view: EqualizationView) -> tuple[int, int] | None:
+    return None if view.last is None else (view.last.epoch, view.last.seq)
 
 
 def clipped_w(power_w: float, view: EqualizationView) -> float:
@@ -199,7 +237,7 @@ def sent(hold: Hold, view: EqualizationView, now_s: float) -> Hold:
         changed_s=max(hold.changed_s, now_s) if again else hold.changed_s,
         sent_s=now_s,
         basis_seq=view.seq,
-        echo=None if view.last is None else (view.last.epoch, view.last.seq),
+        echo=_echo(view),
         answered=False,
         tries=0 if hold.answered else hold.tries + 1,
     )

@@ -61,7 +61,8 @@ class Hold:
 
     levels: tuple[Level, ...]
     """The present one, and what was sent ahead."""
-    boot_id: str
+    boot_id: str | None
+    """None: it is no equalization channel now; only when it was last changed is remembered."""
     changed_s: float = NEVER_S
     """The last change of power, a coming one included."""
     prior_changed_s: float = NEVER_S
@@ -71,7 +72,7 @@ class Hold:
     sent_s: float = NEVER_S
     basis_seq: int = 0
     echo: tuple[int, int] | None = None
-    """Epoch and seq of the channel's last echo when the order went out: another one answers it."""
+    """Epoch and seq of the channel's last echo: when the order went out (another one answers it), then its answer."""
     answered: bool = True
     pending: bool = False
     """The change itself has not been answered yet: should it have got lost, sending it again makes the change."""

@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from equalizer.control import holds as channel
 from equalizer.control.balance import balance
-from equalizer.control.cycle import Cycle, begin, kept
+from equalizer.control.cycle import Cycle, begin, kept, left
 from equalizer.control.dispatch import orders, renew
 from equalizer.control.image import LoopImage
 from equalizer.control.regulator import STILL
@@ -50,7 +50,9 @@ def adopt(state: ControlState, image: LoopImage, settings: ControlSettings, now_
 
     An imbalance that stands then is an unannounced one: under `confirm` it waits for the delay.
     """
-    held = {view.key: channel.adopt(view, settings, now_s, state.holds.get(view.key)) for view in image.equalization}
+    views = {view.key: view for view in image.equalization}
+    held = left(state, views, settings, now_s)
+    held |= {key: channel.adopt(view, settings, now_s, state.holds.get(key)) for key, view in views.items()}
     state = replace(
         state, holds=MappingProxyType(held), readout=NOTHING_READ, confirmation=STILL, engaged=False, look=None
     )

@@ -177,6 +177,17 @@ class Plant:
     def resume(self) -> None:
         self.state = resume(self.state)
 
+    def restart_server(self) -> None:
+        """Put a control in charge that has seen nothing yet; the stations go on."""
+        self.state, self.book = initial(self.settings), LoopBook(self.settings)
+        self.say_status()
+
+    def take_out(self, n: int = 1) -> None:
+        """An operator's `stop`: the channel is at 0 W, and no equalization channel any more."""
+        channel = self.eq(n)
+        channel.equalizing, channel.last, channel.schedule, channel.expires_s = False, None, [], inf
+        channel.applied_w = channel.power_w = 0.0
+
     def target(self, power_w: float) -> None:
         self.state = set_target(self.state, power_w)
 

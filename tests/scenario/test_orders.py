@@ -1,9 +1,11 @@
 """Orders: renewed, sent again, refused; pause, stop, adoption, limits."""
 
+from itertools import pairwise
+
 import pytest
 
 from schemas.messages import Policy, SetpointReason
-from tests.scenario.hall import LEASE_S, Plant
+from tests.scenario.hall import LEASE_S, Channel, Plant
 
 
 def balanced(**settings: object) -> Plant:
@@ -194,4 +196,54 @@ def test_a_channel_taken_out_of_the_mode_is_replaced_at_once() -> None:
     worker.power_w = 0.0
     plant.run(18)
     assert plant.eq(2).power_w == pytest.approx(-20_000.0)
+    assert abs(plant.total_w) < 50
+
+
+def assert_kept_the_delay(channel: Channel, delay_s: float) -> None:
+    for (first_s, _), (second_s, _) in pairwise(channel.commanded):
+        assert second_s - first_s >= delay_s - 0.11  # a tick of the plant
+
+
+def test_a_channel_that_left_the_mode_and_is_back_is_not_changed_sooner_for_that() -> None:
+    plant = Plant(policy=Policy.DWELL).settled()
+    plant.load(ch=1, power_w=20_000.0)
+    plant.run(2)
+    plant.take_out()
+    plant.run(2)
+    plant.eq().equalizing = True
+    plant.load(ch=1, power_w=30_000.0)
+    plant.run(20)
+    assert [power_w for _, power_w in plant.eq().commanded] == [-20_000.0, -30_000.0]
+    assert_kept_the_delay(plant.eq(), plant.settings.delay_s)
+
+
+def test_a_new_server_does_not_change_what_the_last_one_may_have_changed_just_now() -> None:
+    plant = Plant(policy=Policy.DWELL).settled()
+    plant.load(ch=1, power_w=20_000.0)
+    plant.run(2)
+    plant.restart_server()
+    plant.load(ch=1, power_w=30_000.0)
+    plant.run(25)
+    assert [power_w for _, power_w in plant.eq().commanded] == [-20_000.0, -30_000.0]
+    assert_kept_the_delay(plant.eq(), plant.settings.delay_s)
+
+
+def test_a_new_server_acts_at_once_where_the_old_leases_are_over() -> None:
+    plant = balanced()
+    plant.eq().deaf = True
+    plant.run(LEASE_S + 2)
+    plant.eq().deaf = False
+    plant.restart_server()
+    plant.run(5)
+    assert abs(plant.total_w) < 50
+
+
+@pytest.mark.parametrize("policy", list(Policy))
+def test_opposite_signs_that_it_finds_are_ended(policy: Policy) -> None:
+    plant = Plant(policy=policy, equalizers=2)
+    for n, power_w in ((1, -10_000.0), (2, 12_000.0)):
+        plant.eq(n).applied_w = plant.eq(n).power_w = power_w
+    plant.load(ch=1, power_w=-2000.0)
+    plant.run(30)
+    assert sorted(plant.eq(n).power_w for n in (1, 2)) == [0.0, 2000.0]
     assert abs(plant.total_w) < 50
