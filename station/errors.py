@@ -24,5 +24,9 @@ class SeveralLoopsError(DiscoveryError):
         )
 
 
+class StateFolderError(StationError):
+    """Nothing can be remembered: a restart would obey servers that were left behind."""
+
+
 class DuplicateStationError(StationError):
     """A living station has this id already; starting a second one would set two drivers on one name."""

@@ -87,17 +87,19 @@ class StationService:
         Raises:
             DriverConfigurationError: a channel's options are wrong.
             SeveralLoopsError: the configuration must name a loop.
-            DuplicateStationError: a living station has this id.
+            StateFolderError: nothing can be remembered.
+            DuplicateStationError: a living station has this id, or works with this state folder.
         """
-        try:
-            await self._driver.open([hardware(channel) for channel in self.settings.channel])
-            keeper = self._remember()
-            rack = self._take_up(keeper)
-            collector = StationCollector(self.settings.station.id, self.tally, partial(self._reading, rack))
-            with MetricsServer(self.settings.metrics, collector):
-                await self._operate(stop, rack, keeper)
-        finally:
-            await self._driver.close()
+        with self._store.claimed():
+            try:
+                await self._driver.open([hardware(channel) for channel in self.settings.channel])
+                keeper = self._remember()
+                rack = self._take_up(keeper)
+                collector = StationCollector(self.settings.station.id, self.tally, partial(self._reading, rack))
+                with MetricsServer(self.settings.metrics, collector):
+                    await self._operate(stop, rack, keeper)
+            finally:
+                await self._driver.close()
 
     # ── the start ─────────────────────────────────────────────────────────────────────────────────────────────────
 

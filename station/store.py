@@ -1,8 +1,11 @@
 """What the channels remember over a restart: their mode, and the highest epoch that they obeyed (`channels.json`)."""
 
 import asyncio
+import contextlib
+import fcntl
 import logging
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -11,9 +14,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from schemas.messages import Count, Name
 from station.channel.outcome import Remembered
+from station.errors import DuplicateStationError, StateFolderError
 from transport.files import write_atomically
 
 STATE_FILE = "channels.json"
+LOCK_FILE = "station.lock"
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +50,35 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / STATE_FILE
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Hold the folder for this process alone; a process that dies lets go of it.
+
+        Two processes would not only overwrite each other's memory: most often they are the same station started twice,
+        on the same equipment.
+
+        Raises:
+            StateFolderError: it cannot be made or written to.
+            DuplicateStationError: another process holds it.
+        """
+        folder = self.path.parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+            lock = (folder / LOCK_FILE).open("ab")
+        except OSError as error:
+            raise StateFolderError(f"state_dir: {folder} cannot be written to: {_reason(error)}") from None
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                text = f"state_dir: another station works with the folder {folder}; every station needs one of its own"
+                raise DuplicateStationError(text) from None
+            except OSError as error:  # a file system without locks is no reason to stand still
+                _log.warning("state_not_locked folder=%s error=%r", folder, str(error))
+            yield
 
     def read(self) -> Recollection:
         """Return what is remembered. A damaged file is put aside, so that a person can look into it.
@@ -90,6 +124,10 @@ class Store:
         except OSError as error:
             return f"it could not be put aside ({error.strerror})"
         return f"it was kept as {aside.name}"
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
 
 
 class Keeper:

@@ -43,13 +43,17 @@ class ObedientDriver:
         """Every change of demand, with its time."""
         self.connected = True
         self.is_open = False
+        self.calls: list[str] = []
+        """Openings and closings."""
 
     async def open(self, channels: Sequence[ChannelHardware]) -> None:
         self.demands = {channel.id: [] for channel in channels}
         self.is_open = True
+        self.calls.append("open")
 
     async def close(self) -> None:
         self.is_open = False
+        self.calls.append("close")
 
     def exchange(self, channel_id: str, demand: Demand, now_s: float) -> Sample:
         if channel_id in self.failures:
@@ -209,13 +213,14 @@ def start_station(place: BrokerSettings, tmp_path: Path) -> StartStation:
         ramp_w_per_s: float = 600000.0,
         boot_id: str | None = None,
         driver: ObedientDriver | None = None,
+        folder: str = ".",
     ) -> AsyncIterator[Running]:
         text = f'[station]\nid = "s1"\nloop = "main"\nstate_dir = "state"\n[broker]\nport = {place.port}\n{tables}\n'
         text += "".join(CHANNEL.format(id=n, more=more, ramp_w_per_s=ramp_w_per_s) for n in range(1, channels + 1))
         equipment = driver if driver is not None else ObedientDriver()
         service = StationService(
             parse(StationSettings, text, source="test", environment={}),
-            base_dir=tmp_path,
+            base_dir=tmp_path / folder,
             driver=equipment,
             clock=time.monotonic,
             utc=time.time,

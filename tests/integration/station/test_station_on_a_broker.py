@@ -15,7 +15,7 @@ import pytest
 from broker.ports import free_port
 from broker.run import RunningBroker, start
 from station.drivers.protocol import ConstantPower, DeviceFaultError, Off, TransientDriverError
-from station.errors import DuplicateStationError
+from station.errors import DuplicateStationError, StateFolderError
 
 pytestmark = pytest.mark.broker
 
@@ -249,7 +249,7 @@ async def test_a_second_station_of_the_same_id_refuses_to_start_and_the_first_go
 ) -> None:
     async with listen() as witness, start_station(boot_id="first") as first:
         await witness.hear(f"{FIRST}/telemetry")
-        async with start_station(boot_id="second") as second:
+        async with start_station(boot_id="second", folder="elsewhere") as second:
             with pytest.raises(DuplicateStationError, match=r"'s1' is running already in loop main \(boot first"):
                 await asyncio.wait_for(second.task, 10.0)
             assert not second.driver.is_open
@@ -257,6 +257,29 @@ async def test_a_second_station_of_the_same_id_refuses_to_start_and_the_first_go
         mark = len(witness.heard)
         await witness.hear(f"{FIRST}/telemetry", since=mark)
     assert {one.body["boot_id"] for one in witness.of(STATUS)} == {"first"}
+
+
+async def test_a_second_process_on_the_state_folder_never_touches_the_equipment(
+    start_station: StartStation,
+) -> None:
+    async with start_station() as first:
+        await asyncio.sleep(0.3)
+        async with start_station() as second:
+            with pytest.raises(DuplicateStationError, match=r"state_dir: another station works with the folder"):
+                await asyncio.wait_for(second.task, 1.0)
+            assert second.driver.calls == []
+        assert not first.task.done()
+
+
+async def test_a_state_folder_that_cannot_be_written_to_ends_the_start_before_the_equipment_is_touched(
+    start_station: StartStation, tmp_path: Path
+) -> None:
+    (tmp_path / "state").write_text("a file is in the way")
+    async with start_station() as station:
+        with pytest.raises(StateFolderError, match=r"state_dir: .*/state cannot be written to: ") as caught:
+            await asyncio.wait_for(station.task, 1.0)
+        assert station.driver.calls == []
+    assert "\n" not in str(caught.value)
 
 
 async def test_the_status_of_a_crashed_station_does_not_keep_its_successor_out(
