@@ -133,6 +133,7 @@ class Duty:
             self._current = True
             self._cancel_pending()
             self._link.of_unknown_age = False
+            self._link.book.begin_round(self._clock())
             self._rhythm.start()
 
     def _later(self, delay_s: float, call: Callable[[], None]) -> None:

@@ -215,7 +215,8 @@ class _StationFeed:
         except MalformedError as error:
             link.malformed(self._topic, error.reason, str(error))
             return
-        link.book.status(self._name, message, now_s)
+        if not link.book.status(self._name, message, now_s):
+            return
         link.listener.station(self._name, message.status, retained=retained)
         link.listener.material(now_s)
 

@@ -7,7 +7,7 @@ from collections import Counter
 from math import isfinite
 
 from equalizer.control.announcements import Announcements
-from equalizer.control.forecast import GRID_S, MICRO, Plan, is_usable
+from equalizer.control.forecast import GRID_S, LARGEST_W, MICRO, Plan, is_usable
 from equalizer.control.image import ChannelKey, EqualizationView, LoopImage
 from equalizer.control.records import ChannelRecord, StationRecord, Tally
 from equalizer.control.settings import ControlSettings
@@ -48,8 +48,8 @@ class LoopBook:
             self.ignored["other_boot"] += 1
             return
         power_w = telemetry.power_w
-        if not isfinite(power_w):
-            self.ignored["not_finite"] += 1
+        if not -LARGEST_W <= power_w <= LARGEST_W:
+            self.ignored["out_of_range" if isfinite(power_w) else "not_finite"] += 1
             return
         power_uw = round(power_w * MICRO)
         if (
@@ -75,13 +75,18 @@ class LoopBook:
             tally.remainder_uw += power_uw - before_uw
             tally.charging_uw += (max(0, power_uw)) - (max(0, before_uw))
 
-    def status(self, station: str, status: StationStatus, now_s: float) -> None:
-        """Take what a station says of itself, or its last will of it."""
+    def begin_round(self, now_s: float) -> None:
+        """Count the first round from now on: what came so far was of unknown age."""
+        if self._started_s is not None:
+            self._started_s = now_s
+
+    def status(self, station: str, status: StationStatus, now_s: float) -> bool:
+        """Take what a station says of itself, or its last will of it; false: a late will, which says nothing."""
         record = self._station(station, now_s)
         online = status.status is Presence.ONLINE
         if not online and record.online and status.boot_id != record.boot_id:
             self.ignored["late_will"] += 1
-            return
+            return False
         was_zeroed = record.is_zeroed
         self._online += online - record.online
         record.said = True
@@ -90,10 +95,11 @@ class LoopBook:
         record.boot_id = status.boot_id
         if online:
             self._go_online(record, status, now_s, was_zeroed=was_zeroed)
-            return
+            return True
         for channel in record.channels.values():
             self._awaited.discard(channel.key)
             self._silence(channel, channel.equalization)
+        return True
 
     def plan(self, station: str, channel: str, plan: ChannelPlan, now_s: float) -> None:
         """Take what a channel's program will do next, counted from now."""
@@ -189,10 +195,10 @@ class LoopBook:
                 fresh=record.fresh,
                 station_online=record.station.online,
                 power_w=record.counted_uw / MICRO,
-                charge_limit_w=state.charge_limit_w,
-                discharge_limit_w=state.discharge_limit_w,
-                ramp_w_per_s=state.ramp_w_per_s,
-                applied_w=state.applied_w,
+                charge_limit_w=min(state.charge_limit_w, LARGEST_W),
+                discharge_limit_w=min(state.discharge_limit_w, LARGEST_W),
+                ramp_w_per_s=min(state.ramp_w_per_s, LARGEST_W),
+                applied_w=min(max(state.applied_w, -LARGEST_W), LARGEST_W),
                 last=state.last,
                 soc_ratio=telemetry.soc_ratio,
                 alarm=telemetry.alarm is not None,

@@ -15,6 +15,9 @@ GRID_S = 0.1
 MICRO = 1e6
 SIGMA_LIMIT_S = 1.5
 """A change whose time is less certain than this is not met ahead; the plan counts up to it."""
+LARGEST_W = 1e12
+"""No hall has more: what says so is no measurement, and sums of it would leave the range of numbers."""
+_LARGEST_S = 1e12
 LAG_S = 2.5
 """Telemetry and the channel's ramp may be behind its plan by this much."""
 LEAD_S = 0.5
@@ -27,7 +30,7 @@ class Plan:
 
     def __init__(self, plan: ChannelPlan, now_s: float) -> None:
         """Take a plan that was received at `now_s`; what is not certain is cut off."""
-        until_s = plan.until_s
+        until_s = min(plan.until_s, _LARGEST_S)
         edges: list[int] = []
         powers_uw: list[int] = []
         for segment in plan.segments:
@@ -60,9 +63,9 @@ class Plan:
 
 
 def is_usable(plan: ChannelPlan) -> bool:
-    """Tell whether all numbers of a plan are finite."""
+    """Tell whether all numbers of a plan can be reckoned with."""
     return isfinite(plan.until_s) and all(
-        isfinite(segment.after_s) and isfinite(segment.power_w) for segment in plan.segments
+        segment.after_s <= _LARGEST_S and -LARGEST_W <= segment.power_w <= LARGEST_W for segment in plan.segments
     )
 
 

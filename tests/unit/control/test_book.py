@@ -95,6 +95,7 @@ def test_sums() -> None:
         (telemetry(7.0, 9, boot_id="b"), "other_boot"),
         (telemetry(math.nan, 2), "not_finite"),
         (telemetry(math.inf, 2), "not_finite"),
+        (telemetry(1.7e302, 2), "out_of_range"),
     ],
 )
 def test_wrong_telemetry_is_counted_and_changes_nothing(message: ChannelTelemetry, reason: str) -> None:
@@ -224,3 +225,38 @@ def _check(book: LoopBook, now_s: float) -> None:
     assert forecast.announced_uw == sum(forecast.power_uw(plan) for plan in plans)
     last_uw = sum(plan.powers_uw[-1] for plan in plans)
     assert forecast.announced_uw + sum(forecast._deltas_uw.values()) == last_uw
+
+
+def test_the_first_round_begins_when_what_comes_is_new() -> None:
+    book = LoopBook(SETTINGS)
+    book.status("s", status("1"), 0.0)
+    book.telemetry("s", "1", telemetry(500.0, 1), retained=True, now_s=0.0)
+    book.begin_round(5.0)
+    assert not book.image(5.5).round_complete
+    book.telemetry("s", "1", telemetry(500.0, 2), retained=False, now_s=5.6)
+    assert not book.image(5.7).round_complete
+    assert book.image(6.1).round_complete
+
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(st.lists(finite, min_size=1, max_size=4), st.floats(0.0, exclude_min=True, allow_infinity=False), finite)
+def test_no_finite_number_that_a_station_says_stops_the_reckoning(powers_w: list[float], huge: float, w: float) -> None:
+    book = LoopBook(SETTINGS)
+    for n, power_w in enumerate(powers_w):
+        book.telemetry("s", str(n), telemetry(power_w, 1), retained=False, now_s=0.0)
+        segments = (PlanSegment(after_s=0.0, power_w=w), PlanSegment(after_s=huge, power_w=power_w))
+        book.plan(
+            "s",
+            str(n),
+            ChannelPlan(boot_id="a", seq=1, unix_time_s=0.0, step_id=1, until_s=huge, segments=segments),
+            0.0,
+        )
+    limits = Equalization(charge_limit_w=huge, discharge_limit_w=huge, ramp_w_per_s=huge, applied_w=w)
+    message = telemetry(0.0, 1).model_copy(update={"equalization": limits})
+    book.telemetry("s", "e", message, retained=False, now_s=0.0)
+    image = book.image(1.0)
+    assert math.isfinite(image.total_power_w + image.charging_power_w + image.discharging_power_w)
+    (view,) = image.equalization
+    assert math.isfinite(view.charge_limit_w + view.discharge_limit_w + view.ramp_w_per_s + view.applied_w)

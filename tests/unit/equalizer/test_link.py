@@ -165,11 +165,11 @@ def test_an_old_refusal_that_it_finds_is_not_its_own() -> None:
     assert sum(bench.link.counters.refused.values()) == 0
 
 
-def status(presence: Presence) -> bytes:
+def status(presence: Presence, boot_id: str = "b") -> bytes:
     return encode(
         StationStatus(
             status=presence,
-            boot_id="b",
+            boot_id=boot_id,
             version="1",
             driver="fake",
             channels=("1",),
@@ -188,6 +188,14 @@ def test_an_empty_status_removes_the_station() -> None:
     bench.link.take(topic, b"", False)
     assert bench.link.book.image(bench.now_s).channels == 0
     assert bench.ear.stations == [("s", Presence.ONLINE, False), ("s", None, False)]
+
+
+def test_a_late_will_of_an_earlier_boot_is_not_reported_as_a_loss() -> None:
+    bench = Bench()
+    topic = f"{ROOT}/station/s/status"
+    bench.link.take(topic, status(Presence.ONLINE), False)
+    bench.link.take(topic, status(Presence.OFFLINE, "before"), False)
+    assert bench.ear.stations == [("s", Presence.ONLINE, False)]
 
 
 def test_an_empty_telemetry_is_a_cleared_topic_and_no_measurement() -> None:
