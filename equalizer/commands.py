@@ -31,6 +31,9 @@ class Operated(Protocol):
     def inactive(self) -> str | None:
         """Return why commands cannot be obeyed now; None where they can."""
 
+    def is_left_to_another(self) -> bool:
+        """Tell whether another server is in charge of this loop: it answers, and a command gets but one reply."""
+
 
 class CommandDesk:
     """Reads commands and returns the replies.
@@ -55,7 +58,9 @@ class CommandDesk:
             command = decode(LoopCommand, payload)
         except MalformedError as error:
             self._malformed(error)
-            return self._complaint(payload, error)
+            return None if self._operated.is_left_to_another() else self._complaint(payload, error)
+        if self._operated.is_left_to_another():
+            return None
         known = self._replies.get(command.id)
         if known is not None:
             return known
@@ -91,8 +96,10 @@ class CommandDesk:
             return None
         try:
             asked = json.loads(payload)
-            return self._reply(asked["id"], asked["action"], str(error), ReplyReason.MALFORMED)
-        except (ValueError, RecursionError, TypeError, KeyError, ValidationError):
+            action = asked.get("action")
+            named = action if isinstance(action, str) else ""
+            return self._reply(asked["id"], named, str(error), ReplyReason.MALFORMED)
+        except (ValueError, RecursionError, AttributeError, KeyError, ValidationError):
             return None
 
     def _reply(self, command_id: str, action: str, text: str, reason: ReplyReason | None = None) -> Reply:

@@ -320,6 +320,10 @@ class Duty:
             return "this server is stopping"
         return self.fence.conflict if self.fence.standing is Standing.STANDBY else None
 
+    def is_left_to_another(self) -> bool:
+        """Tell whether another server, known to be online, is in charge."""
+        return self.fence.standing is Standing.STANDBY and self.fence.rival is not None
+
     def pause(self) -> str:
         """Have the control paused at once."""
         return self._operated(self._helm.pause())

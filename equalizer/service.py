@@ -187,8 +187,12 @@ class EqualizerService:
 
     def _command(self, payload: bytes) -> None:
         reply = self._desk.answer(payload)
-        if reply is not None:
+        if reply is None:
+            return
+        try:
             self._voice.reply(reply)
+        except MalformedError as error:  # an id so long that its reply is longer than the contract allows
+            self._malformed_command(error)
 
     def _malformed_command(self, error: MalformedError) -> None:
         self._link.malformed("command", error.reason, str(error))
