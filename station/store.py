@@ -1,4 +1,4 @@
-"""What the channels remember over a restart: their mode, and the highest epoch that they obeyed (`channels.json`)."""
+"""What the channels remember over a restart: mode, alarm, and the highest epoch that they obeyed (`channels.json`)."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from schemas.messages import Count, Name
+from schemas.messages import Alarm, Count, Name
 from station.channel.outcome import Remembered
 from station.errors import DuplicateStationError, StateFolderError
 from transport.files import write_atomically
@@ -28,6 +28,7 @@ class _ChannelRecord(BaseModel):
     equalizing: bool
     epoch: Count | None = None
     server: Name | None = None
+    alarm: Alarm | None = None
 
 
 class _StateFile(BaseModel):
@@ -97,7 +98,7 @@ class Store:
             reason = error.errors(include_url=False, include_input=False)[0]["msg"]
             return Recollection({}, f"{self.path} is damaged ({reason}); {self._put_aside()}")
         return Recollection(
-            {name: Remembered(one.equalizing, one.epoch, one.server) for name, one in state.channels.items()}
+            {name: Remembered(one.equalizing, one.epoch, one.server, one.alarm) for name, one in state.channels.items()}
         )
 
     def write(self, channels: Mapping[str, Remembered]) -> None:
@@ -108,7 +109,7 @@ class Store:
         """
         state = _StateFile(
             channels={
-                name: _ChannelRecord(equalizing=one.equalizing, epoch=one.epoch, server=one.server)
+                name: _ChannelRecord(equalizing=one.equalizing, epoch=one.epoch, server=one.server, alarm=one.alarm)
                 for name, one in channels.items()
             }
         )

@@ -68,13 +68,14 @@ def trip(state: ChannelState, alarm: Alarm, now_s: float) -> ChannelState:
         run=None,
         lease=None,
         echo=None,
-        remembered=_remembering(state, equalizing=False),
+        remembered=replace(state.remembered, equalizing=False, alarm=alarm),
     )
 
 
 def clear_alarm(state: ChannelState, now_s: float) -> ChannelState:
     """Return from protection. A cause that is still there trips again at the next sample."""
-    return replace(_moved(state, Trigger.CLEAR_ALARM, now_s), alarm=None)
+    remembered = replace(state.remembered, alarm=None)
+    return replace(_moved(state, Trigger.CLEAR_ALARM, now_s), alarm=None, remembered=remembered)
 
 
 def _moved(state: ChannelState, trigger: Trigger, now_s: float) -> ChannelState:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from schemas.messages import Reply, SetpointReason, SetpointResult, Severity
+from schemas.messages import Alarm, Reply, SetpointReason, SetpointResult, Severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,8 @@ class Remembered:
     """The highest that it has accepted; null: none yet."""
     server: str | None = None
     """Whose that epoch is."""
+    alarm: Alarm | None = None
+    """What has tripped it and was not cleared yet."""
 
 
 @dataclass(frozen=True, slots=True)

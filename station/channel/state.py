@@ -87,6 +87,8 @@ def initial(
 ) -> ChannelState:
     """Return a channel at the start of its process: off, until its first sample says that a battery is there.
 
+    What was in protection still is: starting the station again is no way to clear an alarm.
+
     Args:
         settings: the channel's table of the configuration.
         memory: what was stored last; null: nothing.
@@ -96,7 +98,9 @@ def initial(
     """
     remembered = memory if memory is not None else Remembered()
     program = compile_program(settings)
-    if remembered.equalizing or settings.equalize:
+    if remembered.alarm is not None:
+        pending = Pending.NOTHING
+    elif remembered.equalizing or settings.equalize:
         pending = Pending.EQUALIZE
     elif settings.autostart and (own_program or program.instructions):
         pending = Pending.START
@@ -112,7 +116,8 @@ def initial(
             program=program,
             own_program=own_program,
         ),
-        life=Life.IDLE,
+        life=Life.IDLE if remembered.alarm is None else Life.PROTECT,
+        alarm=remembered.alarm,
         demand=OFF,
         remembered=remembered,
         pending=pending,

@@ -161,6 +161,9 @@ def _without_sample(state: ChannelState, text: str, now_s: float) -> tuple[Chann
 def _tripped(state: ChannelState, alarm: Alarm, now_s: float) -> tuple[ChannelState, Outputs]:
     if state.life is Life.PROTECT:
         after = replace(state, ticked_s=now_s)
+        if state.sample is None and state.alarm is not None and state.alarm.code is not alarm.code:
+            # It was remembered, and nothing has been measured since that could be told together with it.
+            after = replace(after, alarm=alarm, announce=True)
         return after, flags(after, now_s)
     after = replace(moves.trip(state, alarm, now_s), ticked_s=now_s)
     return after, outputs(state, after, now_s, events=(ChannelEvent(Severity.ALARM, alarm.code.value, alarm.text),))

@@ -272,6 +272,28 @@ class TestProtection:
         bench.run(1.0)
         assert (bench.state.life, bench.telemetry().alarm) == (Life.IDLE, None)
 
+    @pytest.mark.parametrize("settings", [{"equalize": True}, {"autostart": True}])
+    def test_an_alarm_outlives_a_restart_and_nothing_starts_by_itself_before_it_is_cleared(
+        self, settings: dict[str, Any]
+    ) -> None:
+        bench = build(HOUR, **settings)
+        bench.run(2.0)
+        bench.tick(bench.measure(fault=OVER_VOLTAGE))
+        again = build(HOUR, memory=bench.stored[-1], **settings)
+        again.run(5.0)
+        told = again.telemetry()
+        assert (told.work_status, told.alarm, again.state.demand) == (WorkStatus.PROTECT, OVER_VOLTAGE, Off())
+        assert again.command("equalize").reason is ReplyReason.ALARM
+        assert again.command("clear_alarm").result is ReplyResult.ACCEPTED
+        assert build(HOUR, memory=again.stored[-1], **settings).state.alarm is None
+
+    def test_equipment_that_does_not_answer_after_a_restart_with_an_alarm_is_told_in_the_end(self) -> None:
+        bench = build(HOUR, memory=Remembered(alarm=OVER_VOLTAGE))
+        for _ in range(320):
+            bench.tick(TransientTrouble("timeout"))
+        told = [message.alarm.code for message in bench.published if isinstance(message, ChannelTelemetry)]
+        assert told == [AlarmCode.DRIVER_LOST]
+
     def test_a_cause_that_stays_trips_again(self) -> None:
         bench = build(HOUR)
         bench.run(1.0)

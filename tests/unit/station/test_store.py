@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.messages import Alarm, AlarmCode
 from station.channel.outcome import Remembered
-from transport.files import write_atomically
 from station.store import Keeper, Store
+from transport.files import write_atomically
 
 NAMES = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
 REMEMBERED = st.builds(
@@ -20,6 +21,7 @@ REMEMBERED = st.builds(
     equalizing=st.booleans(),
     epoch=st.none() | st.integers(0, 2**63 - 1),
     server=st.none() | NAMES,
+    alarm=st.none() | st.builds(Alarm, code=st.sampled_from(AlarmCode), text=st.text()),
 )
 
 
