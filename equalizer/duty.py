@@ -266,6 +266,7 @@ class Duty:
         raised = fence.epoch != self.fence.epoch
         if raised:
             self._store(fence.epoch)
+            self._voice.bequeath(fence.epoch)
             _LOG.info("epoch from=%d to=%d", self.fence.epoch, fence.epoch)
         self.fence = fence
         if raised and self._announced:

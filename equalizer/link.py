@@ -16,6 +16,7 @@ from schemas.codec import MalformedError, MalformedReason, decode
 from schemas.messages import (
     ChannelPlan,
     ChannelTelemetry,
+    MeterReading,
     Presence,
     ServerAnnouncement,
     SetpointEcho,
@@ -29,6 +30,8 @@ _LOG = logging.getLogger(__name__)
 LARGEST_LOOP_TOPICS = 500_000
 """Two topics a channel and one a station; whatever floods the broker with names beyond is not remembered."""
 _COMPLAINTS = 10_000
+
+_OWN_METER_PATH = ("power_w",)
 
 Handler = Callable[[bytes, bool], None]
 
@@ -85,6 +88,7 @@ class Link:
         self._moved_w = 0.0
         self._operator = command
         self._meter_topic, self._meter_path, self._meter_factor = meter
+        self._own_meter_topic = topics.loop_topic(loop, LoopTopic.METER)
         self._handlers: dict[str, Handler] = {self._meter_topic: self._meter}
         self._complained: set[str] = set()
 
@@ -185,11 +189,18 @@ class Link:
         if not payload or retained or self.of_unknown_age:
             return  # a retained reading may be hours old
         try:
-            power_w = read_power(payload, self._meter_path, self._meter_factor)
+            power_w = self._read_meter(payload)
         except MalformedError as error:
             self.malformed(self._meter_topic, error.reason, str(error))
             return
         self.book.meter(power_w, self.clock())
+
+    def _read_meter(self, payload: bytes) -> float:
+        """Read the contract's own topic as the contract says, and any other as meters are."""
+        path, factor = self._meter_path, self._meter_factor
+        if self._meter_topic == self._own_meter_topic and path == _OWN_METER_PATH:
+            return decode(MeterReading, payload).power_w * factor
+        return read_power(payload, path, factor)
 
 
 class _StationFeed:

@@ -91,6 +91,11 @@ class Voice:
         gone = self._announcement(Presence.OFFLINE, epoch, Phase.STANDBY)
         return Will(self._topics[LoopTopic.SERVER], encode(gone))
 
+    def bequeath(self, epoch: int) -> None:
+        """Have the will of the connections from now on carry an epoch."""
+        if self.session is not None:
+            self.session.set_will(self.will(epoch))
+
     def announce(self, presence: Presence, epoch: int, phase: Phase) -> None:
         """Say on the well-known topic that this server is there, or not."""
         payload = encode(self._announcement(presence, epoch, phase))

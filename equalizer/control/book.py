@@ -174,6 +174,8 @@ class LoopBook:
     def _age(self, now_s: float) -> None:
         """Find what has fallen silent, and whether everybody was heard."""
         stale_s = self._settings.stale_s
+        if self._meter[1] is not None and now_s - self._meter[1] > self._settings.meter_stale_s:
+            self._meter = (None, None)
         fresh = self._tally.fresh
         while fresh and now_s - (oldest := next(iter(fresh.values()))).heard_s > stale_s:
             self._silence(oldest, oldest.equalization)

@@ -29,10 +29,12 @@ UNTRIMMED = Trim()
 
 def advance(trim: Trim, image: LoopImage, settings: ControlSettings, now_s: float, *, held: bool) -> Trim:
     """Return the trim after at most one cycle; `held` (saturated, stale channels) lets it stand."""
-    if now_s - trim.taken_s < CYCLE_S or image.meter_power_w is None or image.meter_heard_s is None:
+    if now_s - trim.taken_s < CYCLE_S:
         return trim
     if (
         held
+        or image.meter_power_w is None
+        or image.meter_heard_s is None
         or not isfinite(image.meter_power_w)
         or settings.meter_gain <= 0.0
         or now_s - image.meter_heard_s > settings.meter_stale_s

@@ -238,6 +238,13 @@ def test_the_first_round_begins_when_what_comes_is_new() -> None:
     assert book.image(6.1).round_complete
 
 
+def test_a_meter_that_fell_silent_is_shown_no_more() -> None:
+    book = LoopBook(SETTINGS)
+    book.meter(1234.0, 0.0)
+    assert book.image(SETTINGS.meter_stale_s).meter_power_w == 1234.0
+    assert book.image(SETTINGS.meter_stale_s + 0.1).meter_power_w is None
+
+
 finite = st.floats(allow_nan=False, allow_infinity=False)
 
 

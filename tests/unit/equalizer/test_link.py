@@ -236,3 +236,13 @@ def test_topics_of_others_change_nothing(topic: str) -> None:
     bench.link.take(topic, b"{}", True)
     assert (bench.link.counters.telemetry, sum(bench.link.counters.malformed.values())) == (0, 0)
     assert bench.asked == 0
+
+
+@pytest.mark.parametrize("payload", [b'{"unix_time_s":1.0,"power_w":"77"}', b'{"power_w":77.0}', b"77", b"{}"])
+def test_the_contracts_own_meter_topic_is_read_as_strictly_as_any(payload: bytes) -> None:
+    bench = Bench()
+    bench.link.take(f"{ROOT}/meter", payload, False)
+    assert sum(bench.link.counters.malformed.values()) == 1
+    assert bench.link.book.image(bench.now_s).meter_power_w is None
+    bench.link.take(f"{ROOT}/meter", b'{"unix_time_s":1.0,"power_w":77.0}', False)
+    assert bench.link.book.image(bench.now_s).meter_power_w == 77.0
