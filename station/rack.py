@@ -74,7 +74,7 @@ class Memory(Protocol):
 class _Slot:
     """One channel's place in the rack."""
 
-    __slots__ = ("id", "period", "retained_s", "state")
+    __slots__ = ("id", "period", "retained_s", "state", "waiting")
 
     def __init__(self, state: ChannelState, period: Cycle) -> None:
         self.id = state.setup.channel_id
@@ -82,6 +82,8 @@ class _Slot:
         self.period = period
         self.retained_s: float | None = None
         """When telemetry was last sent with the retain flag."""
+        self.waiting = False
+        """A period's telemetry waits for the disk; those of later periods need not."""
 
 
 def hardware(channel: ChannelSection) -> ChannelHardware:
@@ -163,6 +165,9 @@ class Rack:
         for slot in self._slots.values():
             if slot.period.due_s <= soon_s:
                 slot.period.take(soon_s)
+                if slot.waiting:
+                    continue
+                slot.waiting = True
                 self._memory.after(slot.id, partial(self._publish_telemetry, slot))
 
     # ── what the link hands over ──────────────────────────────────────────────────────────────────────────────────
@@ -298,13 +303,17 @@ class Rack:
         self._publish_telemetry(slot)
 
     def _publish_telemetry(self, slot: _Slot) -> None:
+        slot.waiting = False
         if not self._outlet.connected:
             return
         now_s = self._clock()
+        news = slot.state.announce
         slot.state, message = machine.telemetry(slot.state, now_s, self._utc())
         if message is None:
             return
         retain = slot.retained_s is None or now_s - slot.retained_s >= self._retain_every_s
+        # Of equipment that fails, its alarm may be the last that is told for long.
+        retain = retain or (news and message.alarm is not None)
         if retain:
             slot.retained_s = now_s
         self._outlet.telemetry(slot.id, message, retain=retain)

@@ -75,7 +75,12 @@ class Bench:
     """Two channels on one rogue driver."""
 
     def __init__(
-        self, *, own_program: bool = False, equalize: bool = True, remembered: dict[str, Remembered] | None = None
+        self,
+        *,
+        own_program: bool = False,
+        equalize: bool = True,
+        remembered: dict[str, Remembered] | None = None,
+        retain_every_s: float = 0.0,
     ) -> None:
         self.driver, self.ear, self.shelf, self.tally = Rogue(own_program=own_program), Ear(), Shelf(), Tally()
         self.rack = Rack(
@@ -90,7 +95,7 @@ class Bench:
                 for name in ("1", "2")
             ),
             {} if remembered is None else remembered,
-            telemetry=TelemetrySection(),
+            telemetry=TelemetrySection(retain_every_s=retain_every_s),
             boot_id="9f2c61d0",
             driver=self.driver,
             outlet=self.ear,
@@ -231,7 +236,7 @@ def test_a_long_signature_on_a_command_does_not_make_an_event_that_cannot_be_sen
     bench = Bench(equalize=False)
     bench.run(2.0)
     bench.command("equalize", by=by)
-    [(_, _, text)] = [what for kind, _, what in bench.ear.said if kind == "event"]  # type: ignore[misc]
+    [(_, _, text)] = [what for kind, _, what in bench.ear.said if kind == "event"]
     assert len(text.encode()) < 2000
 
 
@@ -254,6 +259,26 @@ def test_a_command_that_comes_again_while_the_station_winds_down_gets_its_old_re
     bench.rack.wind_down()
     bench.command("equalize", "once")
     assert bench.ear.replies()[-1] == first
+
+
+def test_an_alarm_after_which_nothing_is_measured_any_more_waits_retained_for_whoever_comes_later() -> None:
+    bench = Bench(retain_every_s=30.0)
+    bench.run(3.0)
+    bench.driver.answer = TransientDriverError("no answer")
+    bench.run(10.0)
+    kept = [one for kind, name, one in bench.ear.said if (kind, name) == ("retained telemetry", "1")]
+    assert [one.alarm is None for one in kept] == [True, False]
+
+
+def test_a_disk_that_stalls_for_long_is_no_reason_for_a_burst() -> None:
+    bench = Bench()
+    bench.run(2.0)
+    bench.shelf.slow = True
+    bench.setpoint("1")
+    bench.ear.said.clear()
+    bench.run(20.0)
+    bench.shelf.finish()
+    assert len(bench.ear.telemetry_of("1")) == 1
 
 
 class TestOneFenceForTheStation:
