@@ -8,7 +8,7 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from schemas.topics import NAME_PATTERN
 
@@ -194,6 +194,11 @@ class ServerAnnouncement(Message):
     dashboard_url: str | None = None
 
 
+def _null_is_continue(said: object) -> object:
+    """An optional key may be null, and then says the same as if it were absent."""
+    return OnLost.CONTINUE if said is None else said
+
+
 class StationStatus(Message):
     """A station is there, or gone (its last will, or a clean stop)."""
 
@@ -202,7 +207,7 @@ class StationStatus(Message):
     version: str
     driver: str
     channels: tuple[Name, ...]
-    on_lost: OnLost = OnLost.CONTINUE
+    on_lost: Annotated[OnLost, BeforeValidator(_null_is_continue)] = OnLost.CONTINUE
     unix_time_s: float
 
 

@@ -204,6 +204,14 @@ def test_an_absent_optional_key_says_the_same_as_null() -> None:
     assert absent == null
 
 
+def test_a_station_that_leaves_open_what_it_does_when_lost_goes_on() -> None:
+    status = json.loads(EXAMPLES["StationStatus"][0])
+    del status["on_lost"]
+    absent = decode(StationStatus, json.dumps(status).encode())
+    assert decode(StationStatus, json.dumps(status | {"on_lost": None}).encode()) == absent
+    assert absent.on_lost == "continue"
+
+
 def test_an_unknown_word_is_refused_where_the_contract_lists_the_words() -> None:
     payload = EXAMPLES["StationStatus"][0].replace('"online"', '"ready"').encode()
     assert refusal(StationStatus, payload) == MalformedReason.OUT_OF_RANGE
