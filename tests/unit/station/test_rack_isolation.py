@@ -146,7 +146,7 @@ class Bench:
         RuntimeError("\udc80" * 70_000),
         DeviceFaultError("\udc80 blown"),
     ],
-    ids=repr,
+    ids=lambda answer: ascii(answer)[:40],
 )
 def test_whatever_a_driver_answers_trips_its_channel_and_no_other(answer: object) -> None:
     bench = Bench()
