@@ -20,8 +20,14 @@ def renew(cycle: Cycle) -> None:
         possible_w = channel.clipped_w(present_w, view)
         if len(hold.levels) == 1 and possible_w != present_w and key in cycle.counted:
             level = replace(hold.levels[0], power_w=possible_w)
-            cycle.holds[key] = replace(hold, levels=(level,))
+            # A battery that is nearly full is cut a little at every renewal; that must not bind it for good.
+            binds = abs(possible_w - present_w) > cycle.settings.engage_w
+            changed_s = cycle.now_s if binds else hold.changed_s
+            cycle.holds[key] = replace(hold, levels=(level,), changed_s=changed_s)
             cycle.changed[key] = Reason.LIMITS
+        elif hold.withdrawn:
+            cycle.holds[key] = replace(hold, withdrawn=False, changed_s=cycle.now_s)
+            cycle.changed[key] = Reason.NOT_DELIVERING
         else:
             cycle.renewed[key] = Reason.RENEW if hold.answered else Reason.RESEND
 

@@ -109,7 +109,10 @@ def _delivering(hold: Hold, view: EqualizationView, settings: ControlSettings, n
         return replace(hold, off_since_s=now_s)
     if now_s - hold.off_since_s < DELIVERY_S:
         return hold
-    return replace(_standing(hold, view.power_w, now_s), retry_s=now_s + RETRY_S)
+    asked_w = hold.levels[0].power_w
+    # Never more than was asked: what delivers too much would only deliver more.
+    left_w = min(max(view.power_w, min(asked_w, 0.0)), max(asked_w, 0.0))
+    return replace(_standing(hold, left_w, now_s), retry_s=now_s + RETRY_S, withdrawn=left_w != asked_w)
 
 
 def _standing(hold: Hold, power_w: float, now_s: float) -> Hold:
@@ -201,6 +204,7 @@ def change(
         answered=True,
         pending=True,
         tries=0,
+        withdrawn=False,
         off_since_s=None,
     )
 

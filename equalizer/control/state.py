@@ -79,6 +79,8 @@ class Hold:
     tries: int = 0
     rejected: bool = False
     """It rejected the last order, or never answered it; a refresh that it applies clears this."""
+    withdrawn: bool = False
+    """It was asked for more than it delivers; that it is asked for less now has not been sent."""
     off_since_s: float | None = None
     retry_s: float = NEVER_S
     """A channel that did not deliver is not counted upon before this."""

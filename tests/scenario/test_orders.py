@@ -84,6 +84,43 @@ def test_a_channel_that_does_not_deliver_is_replaced() -> None:
     assert abs(plant.total_w) < 50
 
 
+@pytest.mark.parametrize("policy", list(Policy))
+@pytest.mark.parametrize("delivers", [0.0, 0.5, 1.3])
+def test_every_change_of_what_is_sent_is_said_to_be_one(policy: Policy, delivers: float) -> None:
+    plant = Plant(policy=policy, equalizers=2).settled()
+    plant.eq(1).delivers = delivers
+    plant.load(ch=1, power_w=20_000.0)
+    plant.run(60)
+    sent_w = {"e1": 0.0, "e2": 0.0}
+    for _, order in plant.orders:
+        (step,) = order.steps
+        assert (order.kind == "change") == (step.power_w != sent_w[order.channel])
+        sent_w[order.channel] = step.power_w
+
+
+@pytest.mark.parametrize("policy", list(Policy))
+def test_a_channel_that_delivers_too_much_is_not_asked_for_more(policy: Policy) -> None:
+    plant = Plant(policy=policy).settled()
+    plant.eq().delivers = 1.3
+    plant.load(ch=1, power_w=20_000.0)
+    plant.run(120)
+    assert min(power_w for _, power_w in plant.eq().commanded) == -20_000.0
+
+
+@pytest.mark.parametrize("policy", list(Policy))
+def test_a_limit_that_dips_does_not_bring_two_changes_within_the_delay(policy: Policy) -> None:
+    plant = Plant(policy=policy).settled()
+    plant.load(ch=1, power_w=-20_000.0)
+    plant.run(30)
+    plant.eq().charge_limit_w = 5000.0
+    plant.run(8)
+    plant.eq().charge_limit_w = None
+    plant.run(30)
+    (_, (cut_s, cut), (back_s, back)) = plant.changes
+    assert (cut.reason, cut.steps[0].power_w, back.steps[0].power_w) == ("limits", 5000.0, 20_000.0)
+    assert back_s - cut_s >= plant.settings.delay_s
+
+
 def test_a_lease_that_ran_out_is_seen_and_made_good() -> None:
     plant = balanced()
     plant.eq().deaf = True
