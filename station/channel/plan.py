@@ -16,6 +16,8 @@ MOST_SEGMENTS = 256
 """A message stays well below the contract's 64 KiB."""
 STEPS_AHEAD = 512
 """Bounds the work for programs of absurdly short steps."""
+POINTS_AHEAD = 4096
+"""The same for the points of a profile; more than a message holds, as points of equal power are one segment."""
 RAMP_PARTS = 16
 
 
@@ -99,7 +101,12 @@ def foresee(program: Program, run: Run, sample: Sample, now_s: float, horizon_s:
         asked = rated(program, demand_after(work, age_s), sample.voltage_v)
         prospect = present(work, asked, run, sample, age_s) if step == 0 else to_come(work, asked, sample.voltage_v)
         end = end_of(prospect)
-        for after_s, power_w in _powers(program, prospect, age_s, min(end.after_s, horizon_s - start_s)):
+        powers = _powers(program, prospect, age_s, min(end.after_s, horizon_s - start_s))
+        for point, (after_s, power_w) in enumerate(powers):
+            if point == POINTS_AHEAD:
+                sketch.close(start_s + after_s)
+            if not sketch.open:
+                break
             sketch.add(start_s + after_s, power_w, sigma_s)
         start_s += end.after_s
         match end:

@@ -125,7 +125,7 @@ async def test_a_setpoint_acts_at_receipt_and_its_echo_comes_after_it_is_stored(
         sent_s = time.monotonic()
         witness.say(f"{FIRST}/setpoint", setpoint(telemetry.body, -20000.0), qos=0)
         echo = await witness.hear(f"{FIRST}/telemetry", echoed(1))
-        assert remembered(tmp_path)["1"] == {"equalizing": True, "epoch": 7, "server": "hall-a"}
+        assert remembered(tmp_path)["1"] == {"equalizing": True, "epoch": 7, "server": "hall-a", "alarm": None}
         acted_s = next(at_s for at_s, demand in station.driver.demands["1"] if demand == ConstantPower(-20000.0))
     assert echo.body["equalization"]["last"]["expires_in_s"] > 25.0
     assert acted_s - sent_s < 0.05

@@ -53,6 +53,14 @@ def test_a_long_profile_is_cut_where_the_message_would_grow_too_long() -> None:
     assert (len(plan.segments), plan.until_s) == (256, pytest.approx(256 * 0.2))
 
 
+@pytest.mark.timeout(5)
+def test_a_profile_of_absurdly_short_points_holds_up_nobody() -> None:
+    profile = ({"after_s": 0.0, "power_w": 1000.0}, {"after_s": 1e-9, "power_w": 2000.0})
+    bench = build({"step": "sim", "profile": profile, "duration_s": 2e-9, "runs": 0})
+    bench.run(1.0)
+    assert bench.plan().until_s < 1.0
+
+
 def test_the_power_of_a_current_to_come_is_taken_at_the_present_voltage() -> None:
     bench = build(rest(10.0), HOUR)
     bench.run(5.1)
