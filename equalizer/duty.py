@@ -350,6 +350,8 @@ class Duty:
             return f"standby: {self.fence.conflict}"
         if self._helm.phase in (Phase.STARTING, Phase.FROZEN):
             return f"{self._helm.phase}: {self._helm.image.channels_stale} channels are silent"
+        if self._helm.image.channels > 0 and self._helm.image.channels_fresh == 0:
+            return "no channel is heard"
         return "stopping" if self._leaving else None
 
     def gauges(self) -> Gauges:
@@ -370,8 +372,9 @@ class Duty:
             meter_power_w=image.meter_power_w,
             stations_online=image.stations_online,
             channels={
-                "fresh": image.channels - image.channels_stale,
+                "fresh": image.channels_fresh,
                 "stale": image.channels_stale,
+                "gone": image.channels - image.channels_fresh - image.channels_stale,
                 "equalizing": equalizing,
             },
         )

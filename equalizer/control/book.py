@@ -159,6 +159,7 @@ class LoopBook:
             discharging_power_w=(total_uw - tally.charging_uw) / MICRO,
             unknown_power_w=tally.unknown_uw / MICRO,
             channels=tally.known,
+            channels_fresh=len(tally.fresh),
             channels_stale=tally.stale,
             stations_online=self._online,
             equalization=self._views,

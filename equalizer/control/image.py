@@ -60,7 +60,9 @@ class LoopImage:
     unknown_power_w: float
     """The magnitudes of what counts by its last value only."""
     channels: int
+    channels_fresh: int
     channels_stale: int
+    """What is neither fresh nor stale has gone: its station said so, and that it leaves 0 W."""
     stations_online: int
     equalization: tuple[EqualizationView, ...]
     """By key."""

@@ -493,6 +493,25 @@ async def test_ready_says_whether_it_balances_on_fresh_measurements(mosquitto: M
         mosquitto.start()
 
 
+async def test_a_loop_that_has_gone_is_not_fresh(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    port = free_port()
+    idle = FakeStation(mosquitto.port, "idle", {"1": FakeChannel()})
+    going = FakeStation(mosquitto.port, "going", {"1": FakeChannel(power_w=500.0)}, on_lost="zero")
+    observer = Observer(mosquitto.port)
+    async with running(idle, observer), equalizing(settings(mosquitto.port, metrics_port=str(port)), tmp_path):
+        async with running(going):
+            await until(lambda: observer.said("balance") and newest(observer, "balance")["channels"] == 2)
+        observer.say("station/going/status", json.loads(going._status_payload("offline")), retain=True)
+        await until(lambda: newest(observer, "balance")["stations_online"] == 1)
+        _, text = await page(port, "/metrics")
+        for state, count in (("fresh", 1), ("stale", 0), ("gone", 1)):
+            assert f'zeroloop_channels{{loop="main",state="{state}"}} {count:.1f}' in text
+        assert await page(port, "/ready") == (200, "ready\n")
+        idle.mute = True  # at 0 W: nothing is unknown, and still nothing is known either
+        await until(lambda: newest(observer, "balance")["channels_stale"] == 1)
+        assert await page(port, "/ready") == (503, "no channel is heard\n")
+
+
 async def test_other_loops_are_none_of_its_business(mosquitto: Mosquitto, tmp_path: Path) -> None:
     observer = Observer(mosquitto.port, f"{ROOT}/#")
     load, eq = hall(mosquitto.port)

@@ -38,6 +38,7 @@ IMAGE = LoopImage(
     discharging_power_w=0.0,
     unknown_power_w=0.0,
     channels=2,
+    channels_fresh=2,
     channels_stale=0,
     stations_online=1,
     equalization=(VIEW,),
