@@ -138,4 +138,9 @@ def warnings(settings: EqualizerSettings) -> tuple[str, ...]:
             f"setpoint.refresh_s is {settings.setpoint.refresh_s:g}: one lost message lets a lease of "
             f"{settings.setpoint.ttl_s:g} s run out"
         )
+    if settings.telemetry.period_s + settings.setpoint.refresh_s > settings.setpoint.ttl_s:
+        texts.append(
+            f"telemetry.period_s is {settings.telemetry.period_s:g}: a lease of {settings.setpoint.ttl_s:g} s, counted "
+            "from the channel's telemetry, may run out before the next one lets it be renewed"
+        )
     return tuple(texts)

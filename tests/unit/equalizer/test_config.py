@@ -29,3 +29,9 @@ def test_a_meter_has_one_topic(topic: str) -> None:
 def test_the_meters_key_is_a_path() -> None:
     assert read("[meter]\npower_key = 'ENERGY.Power'\n").meter.power_path == ("ENERGY", "Power")
     assert read("[meter]\npower_key = ''\n").meter.power_path == ()
+
+
+def test_leases_that_telemetry_is_too_seldom_for_deserve_a_word() -> None:
+    (text,) = warnings(read("[telemetry]\nperiod_s = 26.0\n"))
+    assert "telemetry.period_s is 26" in text
+    assert warnings(read("[telemetry]\nperiod_s = 10.0\n")) == ()
