@@ -1,6 +1,7 @@
 """The station's edge to its driver: whatever that does, a channel gets a sample or a trouble, no other one notices."""
 
 import logging
+import traceback
 from dataclasses import replace
 from itertools import pairwise
 from math import isfinite
@@ -57,7 +58,7 @@ class Equipment:
             return DeviceTrouble(self._silence(channel_id, "device_fault", str(error)))
         except Exception as error:  # noqa: BLE001 - a driver's defect must latch its channel safe, not stop the others
             if channel_id not in self._silent:
-                _log.exception("driver_defect channel=%s", channel_id)
+                _log.error("driver_defect channel=%s\n%s", channel_id, _unbroken(traceback.format_exc()))
             return DeviceTrouble(self._silence(channel_id, "defect", f"the driver failed: {error!r}"))
         if flaw is not None:
             return DeviceTrouble(self._silence(channel_id, "defect", f"the driver failed: {flaw}"))
@@ -103,7 +104,11 @@ class Equipment:
 
 def speakable(text: str) -> str:
     """Return a text that a message can carry: an error may quote bytes that are no characters, and be of any length."""
-    return text[:LONGEST_TEXT].encode("utf-8", "replace").decode()
+    return _unbroken(text[:LONGEST_TEXT])
+
+
+def _unbroken(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
 
 
 def _flaw(sample: object) -> str | None:
