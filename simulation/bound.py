@@ -14,8 +14,8 @@ power that stands between changes:
 
 Ramps: a ramp of Δ at R W/s is not a step, and follows a load that itself ramps better by at most Δ²/4R, the area
 between the ramp and a step in its middle. `ramp_credit_w` sums that up for the changes that a run has made: a
-controller whose residual came below the bound by less than this has not disproved it. `step_residual_ws` is the other side: a step
-of the load that is known ahead leaves at least that much at a total ramp of R.
+controller whose residual came below the bound by less than this has not disproved it. `step_residual_ws` is the other
+side: a step of the load that is known ahead leaves at least that much at a total ramp of R.
 """
 
 from collections.abc import Iterable
