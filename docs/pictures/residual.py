@@ -83,7 +83,6 @@ def draw(seen: list[tuple[float, LoopBalance]], out: Path) -> None:
     axes.legend(loc="upper right", ncols=2, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(out, metadata={"Date": None})
-    figure.savefig(out.with_suffix(".png"), dpi=110)
 
 
 def main() -> None:
