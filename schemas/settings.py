@@ -8,7 +8,6 @@ import tomli
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.explain import Place, explain
-from schemas.messages import Name
 
 ENVIRONMENT_PREFIX = "ZEROLOOP_"
 
@@ -41,12 +40,6 @@ class BrokerSettings(Section):
     """The authority that signed the broker's certificate; switches TLS on."""
     cert_file: str | None = None
     key_file: str | None = None
-
-
-class LoopNameSettings(Section):
-    """The loop that a process belongs to."""
-
-    name: Name = "main"
 
 
 S = TypeVar("S", bound=Section)
