@@ -7,8 +7,8 @@ power that stands between changes:
   them, so the aggregate changes at most K times. Dropping all other rules (which channel changes, gaps across a
   window's edge, the single channels' limits, charge, messages on their way) only adds freedom.
 - The least cost under "at most K changes a window" is found exactly by dynamic programming over (level, changes made in
-  this window), tick by tick. Where the load is known in ticks, a tick in which a change falls costs nothing: whatever
-  the moment of the change in it, the true cost is not less.
+  this window), tick by tick. The load is known in ticks. A tick in which one change falls costs the cheaper of its two
+  levels, and one with several changes the cheapest of all levels: whatever the moments, the true cost is not less.
 - Levels lie on a grid. A level counts for its whole cell: its cost is what is left over at the cell's nearest point, so
   any true level is at least as costly as its cell.
 
@@ -27,7 +27,7 @@ from simulation.clock import TICK_S
 
 Floats = npt.NDArray[np.float64]
 
-CELLS = 160
+CELLS = 400
 """Levels between the lowest and the highest that can be of use."""
 
 
@@ -58,9 +58,12 @@ def least_residual_w(load_w: Floats, *, channels: int, delay_s: float, limit_w: 
         if tick % window == 0 and tick > 0:
             costs[0] = costs.min(axis=0)
             costs[1:] = np.inf
-        changed = costs[:-1].min(axis=1)
-        costs += np.maximum(np.abs(levels_w - asked_w) - half_w, 0.0)
-        np.minimum(costs[1:], changed[:, None], out=costs[1:])
+        left_w = np.maximum(np.abs(levels_w - asked_w) - half_w, 0.0)
+        least = costs.min(axis=1)
+        costs += left_w
+        once = np.minimum(costs[:-1].min(axis=1)[:, None], least[:-1, None] + left_w)
+        np.minimum(costs[1:], once, out=costs[1:])
+        np.minimum(costs[2:], least[:-2, None] + left_w.min(), out=costs[2:])
     return float(costs.min()) / len(wanted_w)
 
 

@@ -13,6 +13,7 @@ from schemas.settings import ConfigurationError, Section, parse
 Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
+Rating = Annotated[float, Field(ge=100.0)]
 
 
 class Family(StrEnum):
@@ -90,8 +91,8 @@ class GroupSection(Section):
     station: Name
     family: Annotated[Family, _member(Family)]
     count: Annotated[int, Field(ge=1, le=10_000)]
-    rating_w: tuple[Positive, Positive]
-    """The channels' ratings are drawn from this range."""
+    rating_w: tuple[Rating, Rating]
+    """The channels' ratings are drawn from this range, in whole hundreds."""
     ramp_s: Positive = 2.0
     """From 0 W to full power."""
     start_s: tuple[NonNegative, NonNegative] = (0.0, 0.0)
