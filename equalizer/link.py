@@ -256,20 +256,25 @@ class _ChannelFeed:
             if payload:
                 link.malformed(self._topic, error.reason, str(error))
             return
-        retained = retained or link.of_unknown_age
         now_s = link.clock()
-        link.book.telemetry(self._station, self._channel, message, retained=retained, now_s=now_s)
+        equalization = message.equalization
+        if retained or link.of_unknown_age:
+            # It is counted, and calls for no decision: the phase is `starting` until what is new has come.
+            link.book.telemetry(self._station, self._channel, message, retained=True, now_s=now_s)
+            self._power_w = message.power_w
+            if equalization is not None and equalization.last is not None:
+                self._echo(equalization.last, fresh=False)
+            return
+        link.book.telemetry(self._station, self._channel, message, retained=False, now_s=now_s)
         material = link.moved(message.power_w - self._power_w)
         self._power_w = message.power_w
-        equalization = message.equalization
         doing = (message.step_id, message.work_status, message.alarm is None, equalization is None)
         if doing != self._doing:
             self._doing = doing
             material = True
         if equalization is not None and equalization.last is not None:
-            material = self._echo(equalization.last, fresh=self._heard and not retained) or material
-        if not retained:
-            self._heard = True
+            material = self._echo(equalization.last, fresh=self._heard) or material
+        self._heard = True
         if material:
             link.listener.material(now_s)
 

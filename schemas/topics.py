@@ -1,8 +1,8 @@
 """The contract's topics: built and parsed here and nowhere else."""
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 ROOT = "zeroloop/v1"
 WELL_KNOWN_FILTER = f"{ROOT}/+/server"
@@ -33,24 +33,21 @@ class ChannelTopic(StrEnum):
     REPLY = "reply"
 
 
-@dataclass(frozen=True, slots=True)
-class LoopAddress:
+class LoopAddress(NamedTuple):
     """A topic of the loop."""
 
     loop: str
     leaf: LoopTopic
 
 
-@dataclass(frozen=True, slots=True)
-class StatusAddress:
+class StatusAddress(NamedTuple):
     """The status topic of a station."""
 
     loop: str
     station: str
 
 
-@dataclass(frozen=True, slots=True)
-class ChannelAddress:
+class ChannelAddress(NamedTuple):
     """A topic of a channel."""
 
     loop: str

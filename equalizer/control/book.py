@@ -52,6 +52,9 @@ class LoopBook:
             self.ignored["out_of_range" if isfinite(power_w) else "not_finite"] += 1
             return
         power_uw = round(power_w * MICRO)
+        if retained and record.telemetry is None and telemetry.equalization is None:
+            self._recall(record, telemetry, power_uw, now_s)
+            return
         if (
             retained
             or not record.fresh
@@ -209,6 +212,32 @@ class LoopBook:
         if view is None:
             raise AssertionError(f"{key} is listed as an equalization channel, and is none")
         return view
+
+    def _recall(self, record: ChannelRecord, telemetry: ChannelTelemetry, power_uw: int, now_s: float) -> None:
+        """Count what the broker remembered of a load that has not spoken yet: as its last value, and as unknown.
+
+        What `_silence` does, for a record of which the sums contain nothing: a hall's worth of these comes at once.
+        """
+        record.boot_id = telemetry.boot_id
+        record.seq = telemetry.seq
+        record.telemetry = telemetry
+        record.power_uw = power_uw
+        record.heard_s = now_s
+        tally = self._tally
+        tally.known += 1
+        if record.station.is_zeroed:
+            return
+        record.stale = True
+        tally.stale += 1
+        record.counted_uw = record.remainder_uw = power_uw
+        tally.load_uw += power_uw
+        tally.remainder_uw += power_uw
+        if power_uw > 0:
+            tally.charging_uw += power_uw
+            record.unknown_uw = power_uw
+        else:
+            record.unknown_uw = -power_uw
+        tally.unknown_uw += record.unknown_uw
 
     def _hear(
         self, record: ChannelRecord, telemetry: ChannelTelemetry, power_uw: int, now_s: float, *, retained: bool
