@@ -5,7 +5,7 @@ changes is noted, and the control is asked for once a batch, not once a message.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from equalizer.control.book import LoopBook
@@ -155,6 +155,13 @@ class Link:
         self._handlers[topic] = handler
         return handler
 
+    def expect(self, station: str, channels: Iterable[str]) -> None:
+        """Make ready for a station's channels: on connecting, the first telemetry of a whole hall comes at once."""
+        for channel in channels:
+            topic = topics.channel_topic(self._loop, station, channel, ChannelTopic.TELEMETRY)
+            if topic not in self._handlers and len(self._handlers) < LARGEST_LOOP_TOPICS:
+                self._handlers[topic] = _ChannelFeed(self, station, channel, topic).telemetry
+
     def _channel_handler(self, topic: str, station: str, channel: str, leaf: ChannelTopic) -> Handler | None:
         match leaf:
             case ChannelTopic.TELEMETRY:
@@ -226,6 +233,7 @@ class _StationFeed:
         except MalformedError as error:
             link.malformed(self._topic, error.reason, str(error))
             return
+        link.expect(self._name, message.channels)
         if not link.book.status(self._name, message, now_s):
             return
         link.listener.station(self._name, message.status, retained=retained)

@@ -15,6 +15,7 @@ _READ_BYTES = 256 * 1024
 _TYPE_AND_QOS = 0xF6
 _PUBLISH_QOS_0 = 0x30
 _RETAIN = 0x01
+_TOPIC_LENGTH_BYTES = 2
 _MORE = 0x80
 _MAX_LENGTH_SHIFT = 21
 
@@ -97,7 +98,9 @@ class TappedSocket:
     def setblocking(self, flag: bool) -> None:  # noqa: FBT001 - the socket's own signature
         """Leave the socket as it is: non-blocking from the start."""
 
-    def _split(self, data: bytes) -> None:
+    def _split(self, data: bytes) -> None:  # noqa: C901, PLR0912 - the hot path: a call a message less is a tenth of it
+        """Dispatch or pass on every whole packet, and keep the rest."""
+        on_publish, mqtt5 = self._on_publish, self._mqtt5
         position, end = 0, len(data)
         while position < end:
             head = data[position]
@@ -122,29 +125,23 @@ class TappedSocket:
             if stop > end:
                 self._partial = data[position:]
                 return
-            if head & _TYPE_AND_QOS != _PUBLISH_QOS_0 or not self._publish(data, at, stop, head):
+            topic = None
+            if head & _TYPE_AND_QOS == _PUBLISH_QOS_0 and length > _TOPIC_LENGTH_BYTES:
+                at += _TOPIC_LENGTH_BYTES
+                body = at + (data[at - 2] << 8 | data[at - 1])
+                payload = body
+                if mqtt5:
+                    # The length of the properties is one byte, nearly always 0; one of more bytes is the library's.
+                    payload = body + 1 + data[body] if body < stop and data[body] < _MORE else stop + 1
+                if payload <= stop:
+                    # What is not UTF-8 is left for the library to judge.
+                    try:  # noqa: SIM105 - suppress() costs a third of a microsecond here
+                        topic = data[at:body].decode()
+                    except UnicodeDecodeError:
+                        pass
+            if topic is None:
                 self._passed += data[position:stop]
+            else:
+                on_publish(topic, data[payload:stop], head & _RETAIN != 0)
             position = stop
         self._partial = b""
-
-    def _publish(self, data: bytes, at: int, stop: int, head: int) -> bool:
-        """Dispatch one packet; false where it is not what it should be, so that the library judges it."""
-        if at + 2 > stop:
-            return False
-        body = at + 2 + (data[at] << 8 | data[at + 1])
-        payload = body
-        if self._mqtt5:
-            if body >= stop:
-                return False
-            size = data[body]
-            payload = body + 1 + size
-            if size >= _MORE:
-                return False
-        if payload > stop:
-            return False
-        try:
-            topic = data[at + 2 : body].decode()
-        except UnicodeDecodeError:
-            return False
-        self._on_publish(topic, data[payload:stop], bool(head & _RETAIN))
-        return True
