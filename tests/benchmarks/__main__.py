@@ -28,7 +28,7 @@ from broker.ports import free_port
 from broker.run import RunningBroker, start
 
 HERE = Path(__file__).parent
-ROUNDS = 3
+ROUNDS = 5
 CONFIG = """
 [broker]
 port = {port}

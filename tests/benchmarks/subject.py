@@ -22,7 +22,7 @@ from schemas.messages import Phase
 from schemas.settings import parse
 from zeroloop.process import calm_collector
 
-WATCH_S = 0.002
+WATCH_S = 0.0005
 PATIENCE_S = 60.0
 
 
