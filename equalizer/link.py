@@ -157,8 +157,7 @@ class Link:
 
     def expect(self, station: str, channels: Iterable[str]) -> None:
         """Make ready for a station's channels: on connecting, the first telemetry of a whole hall comes at once."""
-        for channel in channels:
-            topic = topics.channel_topic(self._loop, station, channel, ChannelTopic.TELEMETRY)
+        for channel, topic in topics.channel_topics(self._loop, station, channels, ChannelTopic.TELEMETRY):
             if topic not in self._handlers and len(self._handlers) < LARGEST_LOOP_TOPICS:
                 self._handlers[topic] = _ChannelFeed(self, station, channel, topic).telemetry
 

@@ -1,6 +1,7 @@
 """The contract's topics: built and parsed here and nowhere else."""
 
 import re
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -84,7 +85,15 @@ def status_topic(loop: str, station: str) -> str:
 
 def channel_topic(loop: str, station: str, channel: str, leaf: ChannelTopic) -> str:
     """Return the topic of a channel's message."""
-    return f"{ROOT}/{_checked(loop)}/station/{_checked(station)}/channel/{_checked(channel)}/{leaf}"
+    ((_, topic),) = channel_topics(loop, station, (channel,), leaf)
+    return topic
+
+
+def channel_topics(loop: str, station: str, channels: Iterable[str], leaf: ChannelTopic) -> Iterator[tuple[str, str]]:
+    """Yield each channel of a station with its topic."""
+    stem = f"{ROOT}/{_checked(loop)}/station/{_checked(station)}/channel/"
+    for channel in channels:
+        yield channel, f"{stem}{_checked(channel)}/{leaf}"
 
 
 def status_filter(loop: str) -> str:
