@@ -300,6 +300,9 @@ class Session:
         for _ in range(_READS_PER_WAKE):
             if tapped.fill():
                 self._feed(client, tapped)
+            while self._socket is tapped and tapped.pending:
+                if tapped.fill():
+                    self._feed(client, tapped)
             if self._socket is not tapped or not tapped.buffered:
                 break
         else:

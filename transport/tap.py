@@ -43,22 +43,28 @@ class TappedSocket:
         self._mqtt5 = mqtt5
         self._on_publish = on_publish
         self._on_close = on_close
-        self._partial = b""
+        self._data = b""
+        self._position = 0
         self._passed = bytearray()
+        self.pending = False
+        """Whether packets wait behind those passed on: the library takes its own first, so that the order is kept."""
         self._ended = False
 
     def fill(self) -> bool:
         """Take what has arrived and dispatch it; true where there is something for the library, or the end."""
-        try:
-            data = self._raw.recv(_READ_BYTES)
-        except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return False
-        except OSError:
-            data = b""
-        if data:
-            self._split(self._partial + data if self._partial else data)
-        else:
-            self._ended = True
+        if not self.pending:
+            try:
+                data = self._raw.recv(_READ_BYTES)
+            except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                return False
+            except OSError:
+                data = b""
+            if data:
+                self._data = self._data[self._position :] + data
+                self._position = 0
+            else:
+                self._ended = True
+        self._split()
         return self._ended or bool(self._passed)
 
     @property
@@ -98,18 +104,16 @@ class TappedSocket:
     def setblocking(self, flag: bool) -> None:  # noqa: FBT001 - the socket's own signature
         """Leave the socket as it is: non-blocking from the start."""
 
-    def _split(self, data: bytes) -> None:  # noqa: C901 - the hot path: a call a message less is a tenth of it
-        """Dispatch or pass on every whole packet, and keep the rest."""
-        on_publish, mqtt5 = self._on_publish, self._mqtt5
-        position, end = 0, len(data)
+    def _split(self) -> None:  # noqa: C901, PLR0912 - the hot path: a call a message less is a tenth of it
+        """Dispatch or pass on packet by packet, up to what has not arrived whole."""
+        data, passed, on_publish, mqtt5 = self._data, self._passed, self._on_publish, self._mqtt5
+        position, end = self._position, len(data)
+        self.pending = False
         while position < end:
             head = data[position]
             at = position + 1
             length = shift = 0
-            while True:
-                if at >= end:
-                    self._partial = data[position:]
-                    return
+            while at < end:
                 byte = data[at]
                 at += 1
                 length |= (byte & 0x7F) << shift
@@ -118,15 +122,18 @@ class TappedSocket:
                 shift += 7
                 if shift > _MAX_LENGTH_SHIFT:
                     # Not MQTT: the library shall see it, complain and close.
-                    self._passed += data[position:]
-                    self._partial = b""
-                    return
+                    head, length, at = 0, end - position, position
+                    break
+            else:
+                break
             stop = at + length
             if stop > end:
-                self._partial = data[position:]
-                return
+                break
             topic = None
             if head & _TYPE_AND_QOS == _PUBLISH_QOS_0 and length > _TOPIC_LENGTH_BYTES:
+                if passed:
+                    self.pending = True
+                    break
                 at += _TOPIC_LENGTH_BYTES
                 body = at + (data[at - 2] << 8 | data[at - 1])
                 payload = body
@@ -140,8 +147,8 @@ class TappedSocket:
                     except UnicodeDecodeError:
                         pass
             if topic is None:
-                self._passed += data[position:stop]
+                passed += data[position:stop]
             else:
                 on_publish(topic, data[payload:stop], head & _RETAIN != 0)
             position = stop
-        self._partial = b""
+        self._position = position

@@ -52,26 +52,45 @@ packets = st.lists(
 )
 
 
-def run(stream: bytes, cuts: list[int], *, mqtt5: bool) -> tuple[list[tuple[str, bytes, bool]], bytes]:
+def run(stream: bytes, cuts: list[int], *, mqtt5: bool) -> tuple[list[tuple[str, bytes, bool]], bytes, list[int]]:
+    """Return what was dispatched, what was passed on, and how much had been passed on at each dispatch."""
     edges = sorted({0, len(stream), *(cut % (len(stream) + 1) for cut in cuts)})
-    chunks = [stream[a:b] for a, b in pairwise(edges)]
     got: list[tuple[str, bytes, bool]] = []
-    tap = TappedSocket(Wire(chunks), mqtt5=mqtt5, on_publish=lambda *message: got.append(message))  # type: ignore[arg-type]  # the fake is the boundary
+    before: list[int] = []
     passed = b""
+
+    def on_publish(topic: str, payload: bytes, retained: bool) -> None:
+        got.append((topic, payload, retained))
+        before.append(len(passed))
+
+    wire = Wire([stream[a:b] for a, b in pairwise(edges)])
+    tap = TappedSocket(wire, mqtt5=mqtt5, on_publish=on_publish)  # type: ignore[arg-type]  # the fake is the boundary
     for _ in range(len(edges) + 1):
         tap.fill()
-        while tap.more:
-            passed += tap.recv(7)
-    return got, passed
+        while tap.more or tap.pending:
+            while tap.more:
+                passed += tap.recv(7)
+            if tap.pending:
+                tap.fill()
+    return got, passed, before
 
 
 @given(packets, st.lists(st.integers(0, 10_000), max_size=20), st.booleans())
 def test_any_cut_of_the_stream_gives_the_same_packets(sent: list[Packet], cuts: list[int], mqtt5: bool) -> None:
     properties = b"\x01\x01" if mqtt5 else None
     frames = [publish(t, p, retain=r, qos=q, properties=properties) for t, p, r, q in sent]
-    got, passed = run(b"".join(frames), cuts, mqtt5=mqtt5)
+    got, passed, before = run(b"".join(frames), cuts, mqtt5=mqtt5)
     assert got == [(topic, payload, retain) for topic, payload, retain, qos in sent if qos == 0]
     assert passed == b"".join(frame for frame, (_, _, _, qos) in zip(frames, sent, strict=True) if qos)
+    # Each message was dispatched when all that came before it had been passed on, and nothing that came after it.
+    ahead = 0
+    expected = []
+    for frame, (_, _, _, qos) in zip(frames, sent, strict=True):
+        if qos:
+            ahead += len(frame)
+        else:
+            expected.append(ahead)
+    assert before == expected
 
 
 @pytest.mark.parametrize(
@@ -85,7 +104,7 @@ def test_any_cut_of_the_stream_gives_the_same_packets(sent: list[Packet], cuts: 
     ],
 )
 def test_a_damaged_packet_is_left_for_the_library_to_judge(frame: bytes) -> None:
-    got, passed = run(frame, [], mqtt5=True)
+    got, passed, _ = run(frame, [], mqtt5=True)
     assert got == []
     assert passed == frame
 
