@@ -1,13 +1,15 @@
 """What the load asks of the equalization channels, and which changes to make of it."""
 
+from bisect import bisect_right
 from dataclasses import replace
 from math import inf
 
 from equalizer.control import holds as channel
 from equalizer.control.cycle import Cycle
-from equalizer.control.lookahead import CLUSTER_S, Course, choose, course
+from equalizer.control.lookahead import CLUSTER_S, Course, course, foresee
+from equalizer.control.image import LoadEdge
 from equalizer.control.regulator import STILL, confirm, is_engaged
-from equalizer.control.state import NEVER_S, ControlState, Look, Reason
+from equalizer.control.state import ControlState, Look, Reason
 from schemas.messages import Policy
 
 LEAD_S = 3.0
@@ -15,9 +17,9 @@ LEAD_S = 3.0
 PERSIST_S = 1.0
 """A mismatch that what is announced and sent ahead ends by itself within this time is none."""
 LOOK_S = 0.25
-"""A change that was held back is thought over again after this long."""
-AHEAD_S = 0.2
-"""The edges ahead are looked at this often."""
+"""A course of action is thought over no more often than this, unless the mismatch differs."""
+LONG_LOOK_S = 2.0
+"""A course of action is thought over after this long, even if all goes as it was foreseen."""
 CALL_OFF_S = 0.3
 """A change sent ahead can be called off until so long before it."""
 
@@ -35,11 +37,8 @@ def balance(state: ControlState, cycle: Cycle) -> tuple[ControlState, float, flo
     mismatch_w = asked_w - cycle.total_w(now_s)
     engaged = is_engaged(state.engaged, mismatch_w, settings) or cycle.is_opposed(now_s)
     state = replace(state, engaged=engaged, cause=state.cause if engaged else Reason.PLAN)
-    state, due_s = _act_now(state, cycle, ahead, mismatch_w)
-    if now_s >= state.ahead_s:
-        _act_ahead(cycle, ahead)
-        state = replace(state, ahead_s=now_s + AHEAD_S if ahead.times_s else NEVER_S)
-    return state, asked_w, min(due_s, state.ahead_s if ahead.times_s else inf)
+    state, due_s = _act(state, cycle, ahead, mismatch_w)
+    return state, asked_w, due_s
 
 
 def _ask(state: ControlState, cycle: Cycle) -> tuple[ControlState, float]:
@@ -76,24 +75,60 @@ def _ask(state: ControlState, cycle: Cycle) -> tuple[ControlState, float]:
     return state, announced_w - baseline_w
 
 
-def _act_now(state: ControlState, cycle: Cycle, ahead: Course, mismatch_w: float) -> tuple[ControlState, float]:
-    """Correct what is out of the band now, as far as a channel is free and nothing announced speaks against it."""
+def _act(state: ControlState, cycle: Cycle, ahead: Course, mismatch_w: float) -> tuple[ControlState, float]:
+    """Begin the best course of action, as far as it is due."""
     settings, now_s = cycle.settings, cycle.now_s
-    if not state.engaged or _ends_by_itself(cycle, ahead, mismatch_w):
+    if cycle.is_opposed(now_s) and cycle.is_any_free(now_s):
+        cycle.go_to(ahead.asked_w[0], now_s, state.cause)
         return replace(state, look=None), inf
-    if not cycle.is_any_free(now_s):
-        unlocks_s = [channel.unlock_s(cycle.holds[key], settings) for key in cycle.views if key in cycle.counted]
-        return replace(state, look=None), min((at_s for at_s in unlocks_s if at_s > now_s), default=inf)
+    if not cycle.counted or (not state.engaged and not ahead.times_s):
+        return replace(state, look=None), inf
     look = state.look
-    if look is not None and now_s < look.until_s and abs(mismatch_w - look.mismatch_w) <= settings.release_w:
-        return state, look.until_s
-    opposed = cycle.is_opposed(now_s)
-    power_w = ahead.asked_w[0] if opposed else choose(now_s, ahead, cycle.units(now_s), settings)
-    if power_w is None:
-        until_s = now_s + LOOK_S
-        return replace(state, look=Look(mismatch_w, until_s)), until_s
-    cycle.go_to(power_w, now_s, state.cause)
-    return replace(state, look=None), inf
+    if look is not None and abs(mismatch_w - look.mismatch_w) <= settings.release_w:
+        if now_s < look.until_s:
+            return state, look.until_s
+        if now_s < look.again_s and _is_as_foreseen(look.edges, cycle.image.edges, now_s):
+            until_s = min(now_s + LOOK_S, look.again_s)
+            return replace(state, look=replace(look, until_s=until_s)), until_s
+    moves = foresee(now_s, ahead, cycle.units(now_s), settings)
+    lead_s = LEAD_S + 0.5 * _slowest_s(cycle)
+    waits = state.engaged and _ends_by_itself(cycle, ahead, mismatch_w)
+    next_s = inf
+    for at_s in sorted({move.at_s for move in moves if move.at_s <= now_s + lead_s}):
+        due = [move for move in moves if move.at_s == at_s]
+        if at_s <= now_s:
+            if state.engaged and not waits:
+                cycle.make(due, now_s, state.cause)
+        elif not _is_near_edge(at_s, cycle):
+            next_s = min(next_s, at_s)
+        elif abs(ahead.at(at_s) - cycle.total_w(at_s)) > settings.engage_w:
+            cycle.make(due, at_s, Reason.PLAN)
+    committed = bool(cycle.changed)
+    again_s = now_s if committed else min([now_s + LONG_LOOK_S, *(max(move.at_s - lead_s, now_s) for move in moves)])
+    until_s = min(now_s + LOOK_S, next_s)
+    possible_w = mismatch_w - cycle.shortfall_w(ahead.asked_w[0])
+    passed_over = abs(possible_w) > settings.release_w and cycle.is_any_free(now_s)
+    look = Look(mismatch_w, until_s, passed_over=passed_over, edges=cycle.image.edges, again_s=again_s)
+    return replace(state, look=look), until_s
+
+
+def _is_as_foreseen(before: tuple[LoadEdge, ...], edges: tuple[LoadEdge, ...], now_s: float) -> bool:
+    """Tell whether nothing was announced, called off or met since, but what the horizon has uncovered."""
+    first = bisect_right(before, now_s, key=lambda edge: edge.at_s)
+    met = first > 0 and bool(before)
+    return not met and before == edges[: len(before)]
+
+
+def _slowest_s(cycle: Cycle) -> float:
+    """Return how long the longest ramp may take."""
+    return max(
+        (
+            (view.charge_limit_w + view.discharge_limit_w) / view.ramp_w_per_s
+            for key, view in cycle.views.items()
+            if key in cycle.counted
+        ),
+        default=0.0,
+    )
 
 
 def _ends_by_itself(cycle: Cycle, ahead: Course, mismatch_w: float) -> bool:
@@ -113,35 +148,16 @@ def _ends_by_itself(cycle: Cycle, ahead: Course, mismatch_w: float) -> bool:
     return False
 
 
-def _act_ahead(cycle: Cycle, ahead: Course) -> None:
-    """Send changes for the edges that are near."""
-    settings, now_s = cycle.settings, cycle.now_s
-    slowest_s = max(
-        (
-            (view.charge_limit_w + view.discharge_limit_w) / view.ramp_w_per_s
-            for key, view in cycle.views.items()
-            if key in cycle.counted
-        ),
-        default=0.0,
-    )
-    lead_s = LEAD_S + 0.5 * slowest_s
-    for at_s in ahead.times_s:
-        if at_s > now_s + lead_s:
-            break
-        gap_w = ahead.at(at_s) - cycle.total_w(at_s)
-        if abs(gap_w) <= settings.engage_w or not cycle.is_any_free(at_s):
-            continue
-        power_w = choose(at_s, ahead, cycle.units(at_s), settings)
-        if power_w is not None:
-            cycle.go_to(power_w, at_s, Reason.PLAN)
-
-
 def _call_off(cycle: Cycle) -> None:
     """Call off what was sent ahead for an edge that is announced no more."""
     for key, hold in cycle.holds.items():
         if len(hold.levels) == 1 or hold.levels[-1].at_s < cycle.now_s + CALL_OFF_S:
             continue
-        effect_s = hold.levels[-1].effect_s
-        if not any(abs(edge.at_s - effect_s) <= 2.0 * CLUSTER_S for edge in cycle.image.edges):
+        if not _is_near_edge(hold.levels[-1].effect_s, cycle):
             cycle.holds[key] = channel.call_off(hold)
             cycle.renewed[key] = Reason.PLAN_CHANGED
+
+
+def _is_near_edge(at_s: float, cycle: Cycle) -> bool:
+    """Tell whether an announced edge stands by a change at this time."""
+    return any(abs(edge.at_s - at_s) <= 2.0 * CLUSTER_S for edge in cycle.image.edges)

@@ -1,17 +1,20 @@
 """A balancing cycle's workplace: the image, what is made of it, and what becomes of the channels' holds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import inf, isfinite
+from itertools import pairwise
+from math import copysign, inf, isfinite
 from types import MappingProxyType
 
 from equalizer.control import holds as channel
 from equalizer.control.allocation import allocate
 from equalizer.control.image import ChannelKey, EqualizationView, LoopImage
-from equalizer.control.lookahead import Unit
+from equalizer.control.lookahead import Move, Unit
 from equalizer.control.settings import ControlSettings
 from equalizer.control.state import NEVER_S, ControlState, Hold, Readout, Reason
 
+CLEAR_S = 0.25
+"""A channel takes a sign so long after another has left the opposite one: messages travel differently long."""
 READOUT_S = 0.1
 """The channels are read again this soon, even if none of them spoke: time passes for their answers and leases."""
 
@@ -100,6 +103,35 @@ class Cycle:
             )
             self.changed[key] = reason
         return bool(allocation.changed)
+
+    def make(self, moves: Sequence[Move], at_s: float, reason: Reason) -> None:
+        """Make changes that belong together, for a time from now on; who leaves a sign goes first."""
+        clear_s = {1.0: -inf, -1.0: -inf}
+        for key, hold in self.holds.items():
+            for earlier, later in pairwise(hold.levels):
+                if key in self.counted and earlier.power_w != 0.0:
+                    sign = copysign(1.0, earlier.power_w)
+                    clear_s[sign] = max(clear_s[sign], later.at_s + CLEAR_S)
+        for move in sorted(moves, key=lambda move: (abs(move.power_w), move.key)):
+            hold, view = self.holds[move.key], self.views[move.key]
+            from_w = channel.clipped_w(hold.power_w(at_s), view)
+            effect_s = at_s
+            soonest_s = clear_s[-copysign(1.0, move.power_w)] if move.power_w != 0.0 else -inf
+            if soonest_s > self.now_s:
+                effect_s = max(at_s, soonest_s)
+            self.holds[move.key] = channel.change(
+                hold,
+                view,
+                move.power_w,
+                effect_s,
+                settings=self.settings,
+                now_s=self.now_s,
+                soonest_s=soonest_s,
+            )
+            self.changed[move.key] = reason
+            if from_w != 0.0:
+                sign = copysign(1.0, from_w)
+                clear_s[sign] = max(clear_s[sign], self.holds[move.key].levels[-1].at_s + CLEAR_S)
 
     def is_any_free(self, at_s: float) -> bool:
         """Tell whether a channel that is counted upon may be changed at a time."""

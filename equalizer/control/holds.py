@@ -5,7 +5,7 @@ from math import isfinite
 
 from equalizer.control.allocation import Slot
 from equalizer.control.image import EqualizationView
-from equalizer.control.settings import ControlSettings
+from equalizer.control.settings import LOCK_MARGIN_S, ControlSettings
 from equalizer.control.state import NEVER_S, Hold, Level
 from schemas.messages import SetpointResult, SetpointStep
 
@@ -16,8 +16,6 @@ TRIES = 3
 DELIVERY_S = 10.0
 DELIVERY_RATIO = 0.05
 RETRY_S = 30.0
-LOCK_MARGIN_S = 0.1
-"""Two setpoints may travel differently long; what arrives is still `delay_s` apart."""
 SETTLE_PERIODS = 2.0
 
 
@@ -182,16 +180,24 @@ def slot(view: EqualizationView, hold: Hold, settings: ControlSettings, at_s: fl
 
 
 def change(
-    hold: Hold, view: EqualizationView, power_w: float, effect_s: float, *, settings: ControlSettings, now_s: float
+    hold: Hold,
+    view: EqualizationView,
+    power_w: float,
+    effect_s: float,
+    *,
+    settings: ControlSettings,
+    now_s: float,
+    soonest_s: float = NEVER_S,
 ) -> Hold:
     """Return a hold that changes to `power_w` at `effect_s`, now or ahead.
 
-    At an edge ahead, the ramp lies half before and half after it, but begins no sooner than the channel is free.
+    At an edge ahead, the ramp lies half before and half after it, but begins no sooner than the channel is free
+    (nor than `soonest_s`).
     """
     ramp_s = abs(power_w - clipped_w(hold.power_w(effect_s), view)) / view.ramp_w_per_s
     levels: tuple[Level, ...] = (Level(effect_s, effect_s, power_w),)
     if effect_s > now_s:
-        soonest_s = max(now_s, unlock_s(hold, settings))
+        soonest_s = max(now_s, unlock_s(hold, settings), soonest_s)
         if len(hold.levels) > 1:
             soonest_s = max(soonest_s, hold.levels[-1].effect_s)
         levels = (*hold.levels, Level(min(max(effect_s - 0.5 * ramp_s, soonest_s), effect_s), effect_s, power_w))

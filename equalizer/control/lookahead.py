@@ -1,24 +1,39 @@
 """Which changes the change budget should be spent on, given what is announced.
 
-Every change of a channel locks it for the delay. So before one is made, the loop is played forward over that time
-with each of the choices (follow what is asked then, wait, or go at once to a level that is asked a little later), and
-the one that leaves the least energy unbalanced is taken. Later changes are played as: whoever is free follows.
+Every change of a channel locks it for the delay. So the loop is played forward over the horizon with many courses of
+action side by side (a beam search over the announced edges): at each edge, or where a channel unlocks between two, it
+holds, or changes one channel, or brings several to 0 W and lets one take over. The course that leaves the least energy
+unbalanced is begun; as the forecast changes, it is thought over.
 """
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass
+from math import inf
+from typing import TypeAlias
 
-from equalizer.control.allocation import Slot, allocate
-from equalizer.control.image import LoadEdge
-from equalizer.control.settings import ControlSettings
+import numpy as np
+import numpy.typing as npt
+
+from equalizer.control.allocation import MIDDLE_SOC_RATIO, Slot
+from equalizer.control.image import ChannelKey, LoadEdge
+from equalizer.control.settings import LOCK_MARGIN_S, ControlSettings
+
+Floats: TypeAlias = npt.NDArray[np.float64]
 
 CLUSTER_S = 0.5
 """Edges this close together are met as one."""
-CHOICES = 4
 CHANGE_PRICE_S = 1.0
 """A change must save at least the band held for this long."""
+BEAM = 32
+"""Courses of action that are kept from one edge to the next."""
+MOMENTS = 28
+"""Edges that are looked at."""
+LOCK_PRICE_S = 0.08
+"""While the search goes on, a lock that still has so long to go counts as this part of it, at the load's swing."""
+SAME_W = 1e-3
+MOST_W = 1e12
+"""No hall asks for more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +60,15 @@ class Unit:
     """Changes that it is bound to make: time and power."""
 
 
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A channel should go to a power."""
+
+    at_s: float
+    key: ChannelKey
+    power_w: float
+
+
 def course(asked_w: float, edges: Sequence[LoadEdge]) -> Course:
     """Return what will be asked, given what is asked now and the announced changes of the load."""
     times_s: list[float] = []
@@ -60,70 +84,233 @@ def course(asked_w: float, edges: Sequence[LoadEdge]) -> Course:
             times_s.append(edge.at_s)
             levels_w.append(level_w)
             weight_w = abs(edge.delta_w)
-    return Course(tuple(times_s), tuple(levels_w))
+    return Course(tuple(times_s), tuple(min(max(level_w, -MOST_W), MOST_W) for level_w in levels_w))
 
 
-def choose(at_s: float, ahead: Course, units: Sequence[Unit], settings: ControlSettings) -> float | None:
-    """Return the power to go to at `at_s`, or null to wait."""
-    end_s = at_s + settings.delay_s
-    first = bisect_right(ahead.times_s, at_s)
-    last = bisect_right(ahead.times_s, end_s)
-    asked_w = ahead.asked_w[first]
-    if first == last:
-        return asked_w
-    choices = [asked_w]
-    for level_w in ahead.asked_w[first + 1 : last + 1]:
-        if len(choices) < CHOICES and all(abs(level_w - other_w) > settings.release_w for other_w in choices):
-            choices.append(level_w)
-    moments = {*ahead.times_s[first:last], *(unit.unlock_s for unit in units)}
-    moments.update(time_s for unit in units for time_s, _ in unit.coming)
-    times_s = (at_s, *sorted(time_s for time_s in moments if at_s < time_s < end_s), end_s)
-    best_w: float | None = None
-    least_ws = _played(None, ahead, units, times_s, settings)
-    for choice_w in choices:
-        spent_ws = _played(choice_w, ahead, units, times_s, settings)
-        if spent_ws < least_ws:
-            best_w, least_ws = choice_w, spent_ws
-    return best_w
+def foresee(now_s: float, ahead: Course, units: Sequence[Unit], settings: ControlSettings) -> list[Move]:
+    """Return the changes of the best course of action, the soonest first."""
+    free = sorted(
+        (unit for unit in units if unit.unlock_s < now_s + settings.horizon_s), key=lambda unit: unit.slot.key
+    )
+    if not free:
+        return []
+    game = _Game(now_s, ahead, units, free, settings)
+    return game.best()
 
 
-def _played(
-    choice_w: float | None, ahead: Course, units: Sequence[Unit], times_s: Sequence[float], settings: ControlSettings
-) -> float:
-    """Return what stays unbalanced (in W·s) if the first moment takes the choice, plus the price of the changes."""
-    slots = [unit.slot for unit in units]
-    unlock_s = [unit.unlock_s for unit in units]
-    spent_ws = 0.0
-    for moment, (at_s, until_s) in enumerate(pairwise(times_s)):
-        if moment > 0:
-            slots = [_at(unit, slots[n], unlock_s[n], at_s) for n, unit in enumerate(units)]
-        asked_w = ahead.at(at_s)
-        goal_w = choice_w if moment == 0 else asked_w
-        now_w = sum(slot.power_w for slot in slots)
-        if goal_w is not None and abs(goal_w - now_w) > settings.engage_w and not all(slot.locked for slot in slots):
-            allocation = allocate(goal_w, slots, least_w=settings.release_w)
-            changed = frozenset(allocation.changed)
-            for n, slot in enumerate(slots):
-                if slot.key in changed:
-                    power_w = allocation.powers_w[slot.key]
-                    slots[n] = replace(slot, power_w=power_w, locked=True, lowest_w=power_w, highest_w=power_w)
-                    unlock_s[n] = at_s + settings.delay_s
-            spent_ws += CHANGE_PRICE_S * settings.engage_w * len(changed)
-            now_w = sum(slot.power_w for slot in slots)
-        spent_ws += abs(asked_w - now_w) * (until_s - at_s)
-    return spent_ws
+class _Game:
+    """One search.  Rows are courses of action, columns are the channels that come free within the horizon."""
+
+    def __init__(
+        self, now_s: float, ahead: Course, units: Sequence[Unit], free: Sequence[Unit], settings: ControlSettings
+    ) -> None:
+        self.settings = settings
+        self.keys = [unit.slot.key for unit in free]
+        # What is bound to come counts as done, and is asked for in addition until then.
+        powers_w = [unit.coming[-1][1] if unit.coming else unit.slot.power_w for unit in free]
+        self.fixed_w = sum(
+            unit.coming[-1][1] if unit.coming else unit.slot.power_w for unit in units if unit not in free
+        )
+        self.powers_w = np.array([powers_w])
+        self.unlock_s = np.array([[max(unit.unlock_s, now_s) for unit in free]])
+        self.lowest_w = np.array([-unit.slot.discharge_limit_w for unit in free])
+        self.highest_w = np.array([unit.slot.charge_limit_w for unit in free])
+        soc = [unit.slot.soc_ratio if unit.slot.soc_ratio is not None else MIDDLE_SOC_RATIO for unit in free]
+        self.charge = np.array(soc) - MIDDLE_SOC_RATIO
+        self.price_ws = CHANGE_PRICE_S * settings.engage_w
+        self._divide(now_s, ahead, units)
+        fixed = [unit for unit in units if unit not in free]
+        self.fixed_pos = any(
+            (u.slot.highest_w if u.slot.highest_w is not None else u.slot.power_w) > SAME_W for u in fixed
+        )
+        self.fixed_neg = any(
+            (u.slot.lowest_w if u.slot.lowest_w is not None else u.slot.power_w) < -SAME_W for u in fixed
+        )
+
+    def _divide(self, now_s: float, ahead: Course, units: Sequence[Unit]) -> None:
+        """Cut the horizon into stretches in which nothing changes by itself."""
+        settings = self.settings
+        end_s = now_s + settings.horizon_s
+        comings = [(unit.slot.power_w, unit.coming) for unit in units if unit.coming]
+        bound = sorted({time_s for _, coming in comings for time_s, _ in coming if now_s < time_s < end_s})
+        edges: list[float] = []
+        level_w = ahead.at(now_s)
+        first = bisect_right(ahead.times_s, now_s)
+        for n in range(first, len(ahead.times_s)):
+            if ahead.times_s[n] >= end_s:
+                break
+            if abs(ahead.asked_w[n + 1] - level_w) > settings.release_w:
+                edges.append(ahead.times_s[n])
+                level_w = ahead.asked_w[n + 1]
+        times_s = sorted({now_s, *edges[:MOMENTS], *bound})
+        if len(edges) > MOMENTS:
+            end_s = edges[MOMENTS]
+        times_s = [t for t in times_s if t < end_s]
+        stretches: list[tuple[float, float, float]] = []
+        for begin_s, until_s in zip(times_s, [*times_s[1:], end_s], strict=True):
+            asked_w = ahead.at(begin_s)
+            if (
+                stretches
+                and abs(asked_w - stretches[-1][2]) > 0.5 * float(np.min(self.highest_w - self.lowest_w)) * 0.5
+            ):
+                stretches.append((begin_s, begin_s, asked_w))
+            elif not stretches:
+                stretches.append((begin_s, begin_s, asked_w))
+            stretches.append((begin_s, until_s, asked_w))
+        self.stretches = stretches
+        self.later_w: list[float] = []
+        self.pos: list[bool] = []
+        self.neg: list[bool] = []
+        for begin_s, _, _ in stretches:
+            later_w, pos, neg = 0.0, False, False
+            for power_w, coming in comings:
+                now_w = power_w
+                for time_s, level in coming:
+                    if time_s <= begin_s + 1e-9:
+                        now_w = level
+                waits = [level for time_s, level in coming if time_s > begin_s + 1e-9]
+                if waits:
+                    later_w += coming[-1][1] - now_w
+                    pos |= max(now_w, *waits) > SAME_W
+                    neg |= min(now_w, *waits) < -SAME_W
+            self.later_w.append(later_w)
+            self.pos.append(pos)
+            self.neg.append(neg)
+
+    def _levels_w(self, number: int) -> list[float]:
+        """Return what one might go to in a stretch: what is asked then, and what will be asked in the median."""
+        begin_s = self.stretches[number][0]
+        asked_w = self.stretches[number][2]
+        levels_w = [asked_w]
+        for span_s in (0.4 * self.settings.delay_s, self.settings.delay_s):
+            parts = [
+                (level_w, min(until_s, begin_s + span_s) - from_s)
+                for from_s, until_s, level_w in self.stretches[number:]
+                if from_s < begin_s + span_s and until_s > from_s
+            ]
+            level_w = _median(parts) if parts else asked_w
+            if all(abs(level_w - other_w) > self.settings.release_w for other_w in levels_w):
+                levels_w.append(level_w)
+        for _, _, level_w in self.stretches[number + 1 : number + 3]:
+            if len(levels_w) < 4 and all(abs(level_w - other_w) > self.settings.release_w for other_w in levels_w):
+                levels_w.append(level_w)
+        return levels_w
+
+    def best(self) -> list[Move]:
+        """Search, and return the moves of the best course."""
+        powers_w, unlock_s = self.powers_w, self.unlock_s
+        cost_ws = np.zeros(1)
+        layers: list[tuple[Floats, npt.NDArray[np.intp], Floats]] = []
+        asks = np.array([s[2] for s in self.stretches])
+        swing_w = float(np.abs(np.diff(asks)).mean()) if len(asks) > 1 else 0.0
+        lock_w = LOCK_PRICE_S * swing_w
+        for number in range(len(self.stretches)):
+            before_w = powers_w
+            powers_w, unlock_s, cost_ws, parent, at_s = self._expanded(number, powers_w, unlock_s, cost_ws)
+            until_s = self.stretches[number][1]
+            rank = cost_ws + lock_w * np.maximum(unlock_s - until_s, 0.0).sum(1)
+            order = np.argsort(rank, kind="stable")[: 6 * BEAM]
+            signature = np.round((powers_w[order] ** 2).sum(1) * 1e-2 + (powers_w[order] * unlock_s[order]).sum(1), 0)
+            _, unique = np.unique(signature, return_index=True)
+            order = order[np.sort(unique)[:BEAM]]
+            powers_w, unlock_s, cost_ws = powers_w[order], unlock_s[order], cost_ws[order]
+            layers.append((before_w, parent[order], at_s[order]))
+        end_s = self.stretches[-1][1]
+        row = int(np.argmin(cost_ws + lock_w * np.maximum(unlock_s - end_s, 0.0).sum(1)))
+        moves: list[Move] = []
+        after_w = powers_w
+        for before_w, parent, at_s in reversed(layers):
+            now_w, was_w = after_w[row], before_w[parent[row]]
+            moves += [Move(float(at_s[row]), self.keys[n], float(now_w[n])) for n in np.flatnonzero(now_w != was_w)]
+            row = int(parent[row])
+            after_w = before_w
+        return moves[::-1]
+
+    def _expanded(
+        self, number: int, powers_w: Floats, unlock_s: Floats, cost_ws: Floats
+    ) -> tuple[Floats, Floats, Floats, npt.NDArray[np.intp], Floats]:
+        """Return all courses after a stretch: powers, unlock times, costs, from which row, and when they changed."""
+        settings = self.settings
+        begin_s, until_s, asked_w = self.stretches[number]
+        long_s = until_s - begin_s
+        rows, count = powers_w.shape
+        total_w = powers_w.sum(1)
+        goal_w = asked_w + self.later_w[number] - self.fixed_w
+        held_w = np.abs(goal_w - total_w)
+        out = [(powers_w, unlock_s, cost_ws + held_w * long_s, np.arange(rows), np.full(rows, begin_s))]
+        pos, neg = powers_w > SAME_W, powers_w < -SAME_W
+        others_pos = (pos.sum(1)[:, None] - pos > 0) | self.pos[number] | self.fixed_pos
+        others_neg = (neg.sum(1)[:, None] - neg > 0) | self.neg[number] | self.fixed_neg
+        ready_s = np.maximum(unlock_s, begin_s)
+        free = ready_s < until_s if long_s > 0.0 else ready_s <= begin_s
+        if not free.any():
+            return out[0]
+        lock_s = settings.delay_s + LOCK_MARGIN_S
+        eye = np.eye(count, dtype=bool)
+        for level_w in self._levels_w(number):
+            wish_w = level_w - self.fixed_w - (total_w[:, None] - powers_w)
+            low_w = np.where(others_pos, 0.0, self.lowest_w)
+            high_w = np.where(others_neg, 0.0, self.highest_w)
+            new_w = np.minimum(np.maximum(wish_w, low_w), high_w)
+            change_w = new_w - powers_w
+            row, column = np.nonzero(free & (np.abs(change_w) > settings.release_w))
+            if len(row):
+                at_s = ready_s[row, column]
+                delta_w = change_w[row, column]
+                after_w = powers_w[row]
+                after_w[np.arange(len(row)), column] = new_w[row, column]
+                unlocks_s = unlock_s[row]
+                unlocks_s[np.arange(len(row)), column] = at_s + lock_s
+                cost = (
+                    cost_ws[row]
+                    + held_w[row] * (at_s - begin_s)
+                    + np.abs(goal_w - total_w[row] - delta_w) * (until_s - at_s)
+                    + self.price_ws * (1.0 + 0.5 * self.charge[column] * np.sign(delta_w))
+                )
+                out.append((after_w, unlocks_s, cost, row, at_s))
+            # One takes over, the others that are free go to 0 W.
+            shrinks = np.where(total_w > 0.0, level_w - self.fixed_w < total_w, level_w - self.fixed_w > total_w)
+            rest = free[:, None, :] & ~eye & (pos | neg)[:, None, :]
+            able = free & rest.any(2) & shrinks[:, None]
+            row, column = np.nonzero(able)
+            if len(row):
+                gone = rest[row, column]
+                after_w = np.where(gone, 0.0, powers_w[row])
+                pick = np.arange(len(row))
+                after_w[pick, column] = 0.0
+                left_w = after_w.sum(1)
+                low = np.where(
+                    (after_w > SAME_W).any(1) | self.pos[number] | self.fixed_pos, 0.0, self.lowest_w[column]
+                )
+                high = np.where(
+                    (after_w < -SAME_W).any(1) | self.neg[number] | self.fixed_neg, 0.0, self.highest_w[column]
+                )
+                after_w[pick, column] = np.minimum(np.maximum(level_w - self.fixed_w - left_w, low), high)
+                changed = after_w != powers_w[row]
+                at_s = np.where(changed, ready_s[row], begin_s).max(1)
+                unlocks_s = np.where(changed, at_s[:, None] + lock_s, unlock_s[row])
+                cost = (
+                    cost_ws[row]
+                    + held_w[row] * (at_s - begin_s)
+                    + np.abs(goal_w - after_w.sum(1)) * (until_s - at_s)
+                    + self.price_ws * changed.sum(1)
+                    + self.price_ws * 0.5 * self.charge[column] * np.sign(after_w[pick, column] - powers_w[row, column])
+                )
+                out.append((after_w, unlocks_s, cost, row, at_s))
+        return (
+            np.concatenate([part[0] for part in out]),
+            np.concatenate([part[1] for part in out]),
+            np.concatenate([part[2] for part in out]),
+            np.concatenate([part[3] for part in out]),
+            np.concatenate([part[4] for part in out]),
+        )
 
 
-def _at(unit: Unit, slot: Slot, unlock_s: float, at_s: float) -> Slot:
-    power_w = slot.power_w
-    coming_w = [power_w]
-    for time_s, level_w in unit.coming:
-        if time_s <= at_s:
-            power_w = level_w
-            coming_w = [power_w]
-        else:
-            coming_w.append(level_w)
-    locked = unlock_s > at_s
-    if power_w == slot.power_w and locked == slot.locked and not unit.coming:
-        return slot
-    return replace(slot, power_w=power_w, locked=locked, lowest_w=min(coming_w), highest_w=max(coming_w))
+def _median(parts: list[tuple[float, float]]) -> float:
+    """Return the level that has half of the time below it."""
+    half_s = 0.5 * sum(for_s for _, for_s in parts)
+    for level_w, for_s in sorted(parts):
+        half_s -= for_s
+        if half_s <= 0.0:
+            return level_w
+    return parts[-1][0]

@@ -9,7 +9,10 @@ from schemas.messages import Policy
 STALE_PERIODS = 3.0
 """A channel that has been silent for longer than this many telemetry periods is stale (contract)."""
 
-HORIZON_MARGIN_S = 10.0
+HORIZON_S = 45.0
+HORIZON_DELAYS = 2.0
+LOCK_MARGIN_S = 0.3
+"""Two setpoints may travel differently long; what arrives is still `delay_s` apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +40,7 @@ class ControlSettings:
     @property
     def horizon_s(self) -> float:
         """How far ahead announced changes are looked at."""
-        return self.delay_s + HORIZON_MARGIN_S
+        return max(HORIZON_S, HORIZON_DELAYS * self.delay_s)
 
     @property
     def certain_s(self) -> float:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
-from equalizer.control.image import ChannelKey, EqualizationView
+from equalizer.control.image import ChannelKey, EqualizationView, LoadEdge
 from equalizer.control.regulator import STILL, Confirmation
 from equalizer.control.trim import UNTRIMMED, Trim
 from schemas.messages import Basis, Phase, SetpointStep
@@ -101,10 +101,16 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A look ahead that held a change back; it stands until the situation differs or the time is over."""
+    """A look ahead; it stands until the situation differs or the time is over."""
 
     mismatch_w: float
     until_s: float
+    passed_over: bool
+    """A change that could have been made was held back."""
+    edges: tuple[LoadEdge, ...] = ()
+    """What was announced ahead then."""
+    again_s: float = NEVER_S
+    """When it must be thought over, even if nothing differs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

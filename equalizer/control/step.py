@@ -140,7 +140,7 @@ def _reason(state: ControlState, cycle: Cycle, made: tuple[Order, ...], *, satur
         if not counted:
             usable = any(channel.is_usable(view, cycle.now_s) for view in cycle.views.values())
             return Reason.NOT_DELIVERING if usable else Reason.STALE
-        if state.look is not None:
+        if state.look is not None and state.look.passed_over:
             return Reason.PASSED_OVER
         if saturated:
             return Reason.NO_HEADROOM
