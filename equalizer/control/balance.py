@@ -1,13 +1,12 @@
 """What the load asks of the equalization channels, and which changes to make of it."""
 
-from bisect import bisect_right
 from dataclasses import replace
 from math import inf
 
 from equalizer.control import holds as channel
 from equalizer.control.cycle import Cycle
-from equalizer.control.lookahead import CLUSTER_S, Course, course, foresee
 from equalizer.control.image import LoadEdge
+from equalizer.control.lookahead import CLUSTER_S, Course, course, foresee
 from equalizer.control.regulator import STILL, confirm, is_engaged
 from equalizer.control.state import ControlState, Look, Reason
 from schemas.messages import Policy
@@ -77,45 +76,62 @@ def _ask(state: ControlState, cycle: Cycle) -> tuple[ControlState, float]:
 
 def _act(state: ControlState, cycle: Cycle, ahead: Course, mismatch_w: float) -> tuple[ControlState, float]:
     """Begin the best course of action, as far as it is due."""
-    settings, now_s = cycle.settings, cycle.now_s
+    now_s = cycle.now_s
     if cycle.is_opposed(now_s) and cycle.is_any_free(now_s):
         cycle.go_to(ahead.asked_w[0], now_s, state.cause)
         return replace(state, look=None), inf
     if not cycle.counted or (not state.engaged and not ahead.times_s):
         return replace(state, look=None), inf
-    look = state.look
-    if look is not None and abs(mismatch_w - look.mismatch_w) <= settings.release_w:
-        if now_s < look.until_s:
-            return state, look.until_s
-        if now_s < look.again_s and _is_as_foreseen(look.edges, cycle.image.edges, now_s):
-            until_s = min(now_s + LOOK_S, look.again_s)
-            return replace(state, look=replace(look, until_s=until_s)), until_s
+    look = _standing(state.look, cycle, mismatch_w)
+    if look is None:
+        look = _begun(state, cycle, ahead, mismatch_w)
+    return replace(state, look=look), look.until_s
+
+
+def _standing(look: Look | None, cycle: Cycle, mismatch_w: float) -> Look | None:
+    """Return the last look ahead if it still holds."""
+    now_s = cycle.now_s
+    if look is None or abs(mismatch_w - look.mismatch_w) > cycle.settings.release_w:
+        return None
+    if now_s < look.until_s:
+        return look
+    if now_s < look.again_s and _is_as_foreseen(look.edges, cycle.image.edges, now_s):
+        return replace(look, until_s=min(now_s + LOOK_S, look.again_s))
+    return None
+
+
+def _begun(state: ControlState, cycle: Cycle, ahead: Course, mismatch_w: float) -> Look:
+    """Look ahead, and make the changes that are due now or for an edge that is near."""
+    settings, now_s = cycle.settings, cycle.now_s
     moves = foresee(now_s, ahead, cycle.units(now_s), settings)
     lead_s = LEAD_S + 0.5 * _slowest_s(cycle)
-    waits = state.engaged and _ends_by_itself(cycle, ahead, mismatch_w)
+    may_act = state.engaged and not _ends_by_itself(cycle, ahead, mismatch_w)
     next_s = inf
     for at_s in sorted({move.at_s for move in moves if move.at_s <= now_s + lead_s}):
         due = [move for move in moves if move.at_s == at_s]
         if at_s <= now_s:
-            if state.engaged and not waits:
+            if may_act:
                 cycle.make(due, now_s, state.cause)
         elif not _is_near_edge(at_s, cycle):
             next_s = min(next_s, at_s)
         elif abs(ahead.at(at_s) - cycle.total_w(at_s)) > settings.engage_w:
             cycle.make(due, at_s, Reason.PLAN)
-    committed = bool(cycle.changed)
-    again_s = now_s if committed else min([now_s + LONG_LOOK_S, *(max(move.at_s - lead_s, now_s) for move in moves)])
-    until_s = min(now_s + LOOK_S, next_s)
+    again_s = (
+        now_s if cycle.changed else min([now_s + LONG_LOOK_S, *(max(move.at_s - lead_s, now_s) for move in moves)])
+    )
     possible_w = mismatch_w - cycle.shortfall_w(ahead.asked_w[0])
-    passed_over = abs(possible_w) > settings.release_w and cycle.is_any_free(now_s)
-    look = Look(mismatch_w, until_s, passed_over=passed_over, edges=cycle.image.edges, again_s=again_s)
-    return replace(state, look=look), until_s
+    return Look(
+        mismatch_w,
+        until_s=min(now_s + LOOK_S, next_s),
+        passed_over=abs(possible_w) > settings.release_w and cycle.is_any_free(now_s),
+        edges=cycle.image.edges,
+        again_s=again_s,
+    )
 
 
 def _is_as_foreseen(before: tuple[LoadEdge, ...], edges: tuple[LoadEdge, ...], now_s: float) -> bool:
     """Tell whether nothing was announced, called off or met since, but what the horizon has uncovered."""
-    first = bisect_right(before, now_s, key=lambda edge: edge.at_s)
-    met = first > 0 and bool(before)
+    met = bool(before) and before[0].at_s <= now_s
     return not met and before == edges[: len(before)]
 
 

@@ -8,14 +8,14 @@ unbalanced is begun; as the forecast changes, it is thought over.
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import inf
+from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from equalizer.control.allocation import MIDDLE_SOC_RATIO, Slot
+from equalizer.control.allocation import MIDDLE_SOC_RATIO, Slot, allocate
 from equalizer.control.image import ChannelKey, LoadEdge
 from equalizer.control.settings import LOCK_MARGIN_S, ControlSettings
 
@@ -25,12 +25,16 @@ CLUSTER_S = 0.5
 """Edges this close together are met as one."""
 CHANGE_PRICE_S = 1.0
 """A change must save at least the band held for this long."""
-BEAM = 32
+BEAM = 24
 """Courses of action that are kept from one edge to the next."""
-MOMENTS = 28
+MOMENTS = 20
 """Edges that are looked at."""
 LOCK_PRICE_S = 0.08
 """While the search goes on, a lock that still has so long to go counts as this part of it, at the load's swing."""
+LEVELS = 4
+"""Powers that are tried in a stretch."""
+GROUPS = 6
+"""More channels than this are led in groups; a group is free when all of it is."""
 SAME_W = 1e-3
 MOST_W = 1e12
 """No hall asks for more."""
@@ -89,93 +93,91 @@ def course(asked_w: float, edges: Sequence[LoadEdge]) -> Course:
 
 def foresee(now_s: float, ahead: Course, units: Sequence[Unit], settings: ControlSettings) -> list[Move]:
     """Return the changes of the best course of action, the soonest first."""
-    free = sorted(
-        (unit for unit in units if unit.unlock_s < now_s + settings.horizon_s), key=lambda unit: unit.slot.key
-    )
+    end_s = now_s + settings.horizon_s
+    free = sorted((unit for unit in units if unit.unlock_s < end_s), key=lambda unit: (unit.unlock_s, unit.slot.key))
     if not free:
         return []
-    game = _Game(now_s, ahead, units, free, settings)
-    return game.best()
+    size = -(-len(free) // GROUPS)
+    groups = [free[n : n + size] for n in range(0, len(free), size)]
+    others = [unit for unit in units if unit.unlock_s >= end_s]
+    steps = _Game(now_s, ahead, groups, others, settings).best()
+    return [move for step in steps for move in _shared(step, groups[step.group], settings)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A group of channels should go to a power."""
+
+    at_s: float
+    group: int
+    power_w: float
+
+
+def _shared(step: _Step, group: Sequence[Unit], settings: ControlSettings) -> list[Move]:
+    """Share a group's step out; few of its channels change."""
+    if len(group) == 1:
+        return [Move(step.at_s, group[0].slot.key, step.power_w)]
+    slots = [replace(unit.slot, power_w=_bound_w(unit), locked=False, lowest_w=None, highest_w=None) for unit in group]
+    shares = allocate(step.power_w, slots, least_w=settings.release_w)
+    return [Move(step.at_s, key, shares.powers_w[key]) for key in shares.changed]
+
+
+def _bound_w(unit: Unit) -> float:
+    """Return what a channel will do when all that it is bound to do has come."""
+    return unit.coming[-1][1] if unit.coming else unit.slot.power_w
+
+
+def _range_w(unit: Unit) -> tuple[float, float]:
+    """Return the lowest and the highest that a channel is bound to do."""
+    slot = unit.slot
+    return (
+        slot.lowest_w if slot.lowest_w is not None else slot.power_w,
+        slot.highest_w if slot.highest_w is not None else slot.power_w,
+    )
 
 
 class _Game:
-    """One search.  Rows are courses of action, columns are the channels that come free within the horizon."""
+    """One search. Rows are courses of action, columns are groups of channels that come free within the horizon."""
 
     def __init__(
-        self, now_s: float, ahead: Course, units: Sequence[Unit], free: Sequence[Unit], settings: ControlSettings
+        self,
+        now_s: float,
+        ahead: Course,
+        groups: Sequence[Sequence[Unit]],
+        others: Sequence[Unit],
+        settings: ControlSettings,
     ) -> None:
         self.settings = settings
-        self.keys = [unit.slot.key for unit in free]
         # What is bound to come counts as done, and is asked for in addition until then.
-        powers_w = [unit.coming[-1][1] if unit.coming else unit.slot.power_w for unit in free]
-        self.fixed_w = sum(
-            unit.coming[-1][1] if unit.coming else unit.slot.power_w for unit in units if unit not in free
-        )
-        self.powers_w = np.array([powers_w])
-        self.unlock_s = np.array([[max(unit.unlock_s, now_s) for unit in free]])
-        self.lowest_w = np.array([-unit.slot.discharge_limit_w for unit in free])
-        self.highest_w = np.array([unit.slot.charge_limit_w for unit in free])
-        soc = [unit.slot.soc_ratio if unit.slot.soc_ratio is not None else MIDDLE_SOC_RATIO for unit in free]
-        self.charge = np.array(soc) - MIDDLE_SOC_RATIO
+        self.powers_w = np.array([[sum(_bound_w(unit) for unit in group) for group in groups]])
+        self.unlock_s = np.array([[max(now_s, *(unit.unlock_s for unit in group)) for group in groups]])
+        self.lowest_w = np.array([-sum(unit.slot.discharge_limit_w for unit in group) for group in groups])
+        self.highest_w = np.array([sum(unit.slot.charge_limit_w for unit in group) for group in groups])
+        self.charge = np.array([fmean(_charge(unit.slot) for unit in group) for group in groups])
         self.price_ws = CHANGE_PRICE_S * settings.engage_w
-        self._divide(now_s, ahead, units)
-        fixed = [unit for unit in units if unit not in free]
-        self.fixed_pos = any(
-            (u.slot.highest_w if u.slot.highest_w is not None else u.slot.power_w) > SAME_W for u in fixed
-        )
-        self.fixed_neg = any(
-            (u.slot.lowest_w if u.slot.lowest_w is not None else u.slot.power_w) < -SAME_W for u in fixed
-        )
+        self.fixed_w = sum(_bound_w(unit) for unit in others)
+        self.fixed_pos = any(_range_w(unit)[1] > SAME_W for unit in others)
+        self.fixed_neg = any(_range_w(unit)[0] < -SAME_W for unit in others)
+        self._divide(now_s, ahead, [*(unit for group in groups for unit in group), *others])
 
     def _divide(self, now_s: float, ahead: Course, units: Sequence[Unit]) -> None:
         """Cut the horizon into stretches in which nothing changes by itself."""
-        settings = self.settings
-        end_s = now_s + settings.horizon_s
         comings = [(unit.slot.power_w, unit.coming) for unit in units if unit.coming]
-        bound = sorted({time_s for _, coming in comings for time_s, _ in coming if now_s < time_s < end_s})
-        edges: list[float] = []
-        level_w = ahead.at(now_s)
-        first = bisect_right(ahead.times_s, now_s)
-        for n in range(first, len(ahead.times_s)):
-            if ahead.times_s[n] >= end_s:
-                break
-            if abs(ahead.asked_w[n + 1] - level_w) > settings.release_w:
-                edges.append(ahead.times_s[n])
-                level_w = ahead.asked_w[n + 1]
-        times_s = sorted({now_s, *edges[:MOMENTS], *bound})
-        if len(edges) > MOMENTS:
-            end_s = edges[MOMENTS]
-        times_s = [t for t in times_s if t < end_s]
-        stretches: list[tuple[float, float, float]] = []
+        edges = _edges(now_s, ahead, self.settings)
+        end_s = edges[MOMENTS] if len(edges) > MOMENTS else now_s + self.settings.horizon_s
+        bound = {time_s for _, coming in comings for time_s, _ in coming if time_s > now_s}
+        times_s = [time_s for time_s in sorted({now_s, *edges, *bound}) if time_s < end_s]
+        large_w = 0.25 * float(np.min(self.highest_w - self.lowest_w))
+        self.stretches: list[tuple[float, float, float]] = []
         for begin_s, until_s in zip(times_s, [*times_s[1:], end_s], strict=True):
             asked_w = ahead.at(begin_s)
-            if (
-                stretches
-                and abs(asked_w - stretches[-1][2]) > 0.5 * float(np.min(self.highest_w - self.lowest_w)) * 0.5
-            ):
-                stretches.append((begin_s, begin_s, asked_w))
-            elif not stretches:
-                stretches.append((begin_s, begin_s, asked_w))
-            stretches.append((begin_s, until_s, asked_w))
-        self.stretches = stretches
-        self.later_w: list[float] = []
-        self.pos: list[bool] = []
-        self.neg: list[bool] = []
-        for begin_s, _, _ in stretches:
-            later_w, pos, neg = 0.0, False, False
-            for power_w, coming in comings:
-                now_w = power_w
-                for time_s, level in coming:
-                    if time_s <= begin_s + 1e-9:
-                        now_w = level
-                waits = [level for time_s, level in coming if time_s > begin_s + 1e-9]
-                if waits:
-                    later_w += coming[-1][1] - now_w
-                    pos |= max(now_w, *waits) > SAME_W
-                    neg |= min(now_w, *waits) < -SAME_W
-            self.later_w.append(later_w)
-            self.pos.append(pos)
-            self.neg.append(neg)
+            if not self.stretches or abs(asked_w - self.stretches[-1][2]) > large_w:
+                self.stretches.append((begin_s, begin_s, asked_w))  # a moment more: two may change at once
+            self.stretches.append((begin_s, until_s, asked_w))
+        awaited = [_awaited(comings, begin_s) for begin_s, _, _ in self.stretches]
+        self.later_w = [later_w for later_w, _, _ in awaited]
+        self.neg = [lowest_w < -SAME_W for _, lowest_w, _ in awaited]
+        self.pos = [highest_w > SAME_W for _, _, highest_w in awaited]
 
     def _levels_w(self, number: int) -> list[float]:
         """Return what one might go to in a stretch: what is asked then, and what will be asked in the median."""
@@ -192,11 +194,11 @@ class _Game:
             if all(abs(level_w - other_w) > self.settings.release_w for other_w in levels_w):
                 levels_w.append(level_w)
         for _, _, level_w in self.stretches[number + 1 : number + 3]:
-            if len(levels_w) < 4 and all(abs(level_w - other_w) > self.settings.release_w for other_w in levels_w):
+            if len(levels_w) < LEVELS and all(abs(level_w - other_w) > self.settings.release_w for other_w in levels_w):
                 levels_w.append(level_w)
         return levels_w
 
-    def best(self) -> list[Move]:
+    def best(self) -> list[_Step]:
         """Search, and return the moves of the best course."""
         powers_w, unlock_s = self.powers_w, self.unlock_s
         cost_ws = np.zeros(1)
@@ -217,14 +219,14 @@ class _Game:
             layers.append((before_w, parent[order], at_s[order]))
         end_s = self.stretches[-1][1]
         row = int(np.argmin(cost_ws + lock_w * np.maximum(unlock_s - end_s, 0.0).sum(1)))
-        moves: list[Move] = []
+        steps: list[_Step] = []
         after_w = powers_w
         for before_w, parent, at_s in reversed(layers):
             now_w, was_w = after_w[row], before_w[parent[row]]
-            moves += [Move(float(at_s[row]), self.keys[n], float(now_w[n])) for n in np.flatnonzero(now_w != was_w)]
+            steps += [_Step(float(at_s[row]), int(n), float(now_w[n])) for n in np.flatnonzero(now_w != was_w)]
             row = int(parent[row])
             after_w = before_w
-        return moves[::-1]
+        return steps[::-1]
 
     def _expanded(
         self, number: int, powers_w: Floats, unlock_s: Floats, cost_ws: Floats
@@ -304,6 +306,36 @@ class _Game:
             np.concatenate([part[3] for part in out]),
             np.concatenate([part[4] for part in out]),
         )
+
+
+def _edges(now_s: float, ahead: Course, settings: ControlSettings) -> list[float]:
+    """Return when what is asked will differ by more than it is worth to change one channel more."""
+    times_s: list[float] = []
+    level_w = ahead.at(now_s)
+    for n in range(bisect_right(ahead.times_s, now_s), len(ahead.times_s)):
+        if ahead.times_s[n] < now_s + settings.horizon_s and abs(ahead.asked_w[n + 1] - level_w) > settings.release_w:
+            times_s.append(ahead.times_s[n])
+            level_w = ahead.asked_w[n + 1]
+    return times_s
+
+
+def _awaited(
+    comings: Sequence[tuple[float, tuple[tuple[float, float], ...]]], at_s: float
+) -> tuple[float, float, float]:
+    """Return what is bound to come after a time: by how much all together, and the lowest and highest on the way."""
+    later_w = lowest_w = highest_w = 0.0
+    for power_w, coming in comings:
+        waits_w = [level_w for time_s, level_w in coming if time_s > at_s]
+        if waits_w:
+            now_w = next((level_w for time_s, level_w in reversed(coming) if time_s <= at_s), power_w)
+            later_w += waits_w[-1] - now_w
+            lowest_w, highest_w = min(lowest_w, now_w, *waits_w), max(highest_w, now_w, *waits_w)
+    return later_w, lowest_w, highest_w
+
+
+def _charge(slot: Slot) -> float:
+    """Return how far a battery's charge is above the middle."""
+    return (slot.soc_ratio if slot.soc_ratio is not None else MIDDLE_SOC_RATIO) - MIDDLE_SOC_RATIO
 
 
 def _median(parts: list[tuple[float, float]]) -> float:
