@@ -102,7 +102,7 @@ async def test_requirement_5_energy_flows_both_ways_and_the_direction_changes_by
 
 async def test_requirement_6_every_channel_reaches_the_server_in_real_time(hall: Hall) -> None:
     hall.equalizer()
-    hall.station("load", [channel("1", power(15000.0, 2.0) + ", " + rest(600.0))])
+    hall.station("load", [channel("1", power(15000.0, 6.0) + ", " + rest(600.0))])
     await hall.until(lambda: hall.telemetry("load", "1") is not None and hall.telemetry("load", "1").power_w > 14500.0)
     working = hall.telemetry("load", "1")
     assert working.work_status is WorkStatus.WORKING
