@@ -183,12 +183,6 @@ class Session:
             self._client.subscribe(list(filters))
             self._pump()
 
-    def unsubscribe(self, *filters: str) -> None:
-        """Take filters back."""
-        if self._client is not None and self.connected:
-            self._client.unsubscribe(list(filters))
-            self._pump()
-
     def publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> None:
         """Send a message without ever blocking.
 

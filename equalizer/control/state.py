@@ -23,7 +23,6 @@ class Reason(StrEnum):
     PLAN = "plan"
     TARGET = "target"
     LIMITS = "limits"
-    ADOPT = "adopt"
     RENEW = "renew"
     RESEND = "resend"
     PLAN_CHANGED = "plan_changed"

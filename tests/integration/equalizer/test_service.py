@@ -8,8 +8,6 @@ import subprocess
 import sys
 import textwrap
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +28,7 @@ from tests.integration.equalizer.actors import (
     settings,
     until,
 )
+from tests.pages import fetched
 
 pytestmark = pytest.mark.broker
 
@@ -458,38 +457,26 @@ async def test_after_a_lost_broker_it_begins_with_a_fresh_round(mosquitto: Mosqu
         assert eq.channels["1"].power_w == 0.0
 
 
-async def page(port: int, path: str) -> tuple[int, str]:
-    def get() -> tuple[int, str]:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5.0) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-
-    return await asyncio.to_thread(get)
-
-
 async def test_ready_says_whether_it_balances_on_fresh_measurements(mosquitto: Mosquitto, tmp_path: Path) -> None:
     load, eq = hall(mosquitto.port)
     port = free_port()
     configuration = settings(mosquitto.port, metrics_port=str(port), control_freeze_w="1000.0")
     async with running(load, eq), equalizing(configuration, tmp_path):
         await until(lambda: abs(eq.channels["1"].power_w + LOAD_W) < 1.0)
-        assert await page(port, "/ready") == (200, "ready\n")
-        status, text = await page(port, "/metrics")
+        assert await fetched(port, "/ready") == (200, "ready\n")
+        status, text = await fetched(port, "/metrics")
         assert status == 200
         assert 'zeroloop_phase{loop="main",phase="balancing"} 1.0' in text
         assert 'zeroloop_reaction_seconds_count{loop="main"}' in text
         load.mute = True
         await asyncio.sleep(2.0)
-        status, text = await page(port, "/ready")
+        status, text = await fetched(port, "/ready")
         assert status == 503
         assert text.startswith("frozen")
         mosquitto.stop()
         await asyncio.sleep(0.5)
-        assert await page(port, "/ready") == (503, "not connected to the broker\n")
-        assert await page(port, "/live") == (200, "live\n")
+        assert await fetched(port, "/ready") == (503, "not connected to the broker\n")
+        assert await fetched(port, "/live") == (200, "live\n")
         mosquitto.start()
 
 
@@ -503,13 +490,13 @@ async def test_a_loop_that_has_gone_is_not_fresh(mosquitto: Mosquitto, tmp_path:
             await until(lambda: observer.said("balance") and newest(observer, "balance")["channels"] == 2)
         observer.say("station/going/status", json.loads(going._status_payload("offline")), retain=True)
         await until(lambda: newest(observer, "balance")["stations_online"] == 1)
-        _, text = await page(port, "/metrics")
+        _, text = await fetched(port, "/metrics")
         for state, count in (("fresh", 1), ("stale", 0), ("gone", 1)):
             assert f'zeroloop_channels{{loop="main",state="{state}"}} {count:.1f}' in text
-        assert await page(port, "/ready") == (200, "ready\n")
+        assert await fetched(port, "/ready") == (200, "ready\n")
         idle.mute = True  # at 0 W: nothing is unknown, and still nothing is known either
         await until(lambda: newest(observer, "balance")["channels_stale"] == 1)
-        assert await page(port, "/ready") == (503, "no channel is heard\n")
+        assert await fetched(port, "/ready") == (503, "no channel is heard\n")
 
 
 async def test_other_loops_are_none_of_its_business(mosquitto: Mosquitto, tmp_path: Path) -> None:

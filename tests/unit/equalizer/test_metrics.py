@@ -3,8 +3,6 @@
 import asyncio
 import shutil
 import subprocess
-import urllib.error
-import urllib.request
 
 import pytest
 from hypothesis import given
@@ -15,6 +13,7 @@ from equalizer.exposition import live_page, metrics_page, ready_page, serve
 from equalizer.metrics import Counters, EnergyCounters, EqualizerMetrics, Gauges, Reactions
 from schemas.messages import Phase
 from schemas.settings import ConfigurationError
+from tests.pages import fetched
 
 GAUGES = Gauges(
     phase=Phase.BALANCING,
@@ -104,18 +103,6 @@ def test_energy_counters_never_fall_and_their_difference_is_the_net(avoided_wh: 
         assert counters.avoided_j >= before[0]
         assert counters.added_j >= before[1]
     assert counters.avoided_j - counters.added_j == pytest.approx(sum(avoided_wh) * 3600.0, rel=1e-6, abs=1.0)
-
-
-async def fetched(port: int, path: str) -> tuple[int, str]:
-    def get() -> tuple[int, str]:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5.0) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-
-    return await asyncio.to_thread(get)
 
 
 async def test_the_pages_answer_what_holds_now() -> None:
