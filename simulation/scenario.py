@@ -48,6 +48,10 @@ class Controller(StrEnum):
     ZEROLOOP = "zeroloop"
     LITERAL_DELAY = "literal_delay"
     OPENEMS = "openems"
+    OPENEMS_PID = "openems_pid"
+    OPENDTU = "opendtu"
+    ZENDURE = "zendure"
+    ASTRAMETER = "astrameter"
 
 
 def _member(kind: type[StrEnum]) -> BeforeValidator:

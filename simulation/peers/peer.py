@@ -1,0 +1,177 @@
+"""A peer's rules at work over the contract's messages."""
+
+from dataclasses import dataclass
+
+from equalizer.config import EqualizerSettings
+from schemas import topics
+from schemas.codec import decode, encode
+from schemas.messages import Basis, ChannelTelemetry, Setpoint, SetpointStep
+from schemas.topics import ChannelTopic
+from simulation.clock import Timeline
+from simulation.peers.law import Key, Law, Pool, Unit
+from simulation.server import EPOCH, Change
+from simulation.station import LOOP, Sender
+from simulation.witness import SAME_W
+
+PERIOD_S = 1.0
+GATE_MARGIN_S = 0.2
+"""Two setpoints travel differently long."""
+MIDDLE_SOC_RATIO = 0.5
+"""Of a battery that does not say."""
+
+
+@dataclass(slots=True)
+class _Led:
+    """An equalization channel, as a peer knows it."""
+
+    station: str
+    channel: str
+    power_w: float = 0.0
+    charge_limit_w: float = 0.0
+    discharge_limit_w: float = 0.0
+    soc_ratio: float = MIDDLE_SOC_RATIO
+    boot_id: str = ""
+    seq: int = 0
+    asked_w: float = 0.0
+    changed_s: float = float("-inf")
+    changed_seq: int = 0
+    obeyed_s: float | None = float("-inf")
+    sent_s: float = float("-inf")
+    orders: int = 0
+
+    def hear(self, telemetry: ChannelTelemetry, now_s: float) -> None:
+        """Note what it says of itself."""
+        equalization = telemetry.equalization
+        if equalization is None:
+            return
+        self.power_w, self.boot_id, self.seq = telemetry.power_w, telemetry.boot_id, telemetry.seq
+        self.charge_limit_w, self.discharge_limit_w = equalization.charge_limit_w, equalization.discharge_limit_w
+        if telemetry.soc_ratio is not None:
+            self.soc_ratio = telemetry.soc_ratio
+        if self.obeyed_s is None and equalization.last is not None and equalization.last.seq >= self.changed_seq:
+            self.obeyed_s = now_s
+
+    def unit(self) -> Unit:
+        """Return it as a law sees it."""
+        return Unit(
+            key=(self.station, self.channel),
+            power_w=self.power_w,
+            asked_w=self.asked_w,
+            charge_limit_w=self.charge_limit_w,
+            discharge_limit_w=self.discharge_limit_w,
+            soc_ratio=self.soc_ratio,
+            obeyed_s=self.obeyed_s,
+        )
+
+    def clipped_w(self, power_w: float) -> float:
+        """Return a power within the limits now."""
+        return min(max(power_w, -self.discharge_limit_w), self.charge_limit_w)
+
+
+class Peer:
+    """A law at work.
+
+    Args:
+        law: its rules.
+        settings: the delay, the lease.
+        gated: hold back a channel that was changed less than `delay_s` ago.
+        timeline: in which it lives.
+        send: into the network, towards the stations.
+    """
+
+    def __init__(self, law: Law, settings: EqualizerSettings, *, gated: bool, timeline: Timeline, send: Sender) -> None:
+        self.reason = "waiting"
+        self.phase = "balancing"
+        self.changes: list[Change] = []
+        self._law = law
+        self._settings = settings
+        self._gated = gated
+        self._timeline = timeline
+        self._send = send
+        self._loads_w: dict[Key, float] = {}
+        self._load_w = 0.0
+        self._measured_s = timeline.now_s
+        self._led: dict[Key, _Led] = {}
+
+    def begin(self) -> None:
+        """Decide once a second."""
+        self._timeline.at(self._timeline.now_s + PERIOD_S, self._cycle)
+
+    def take(self, topic: str, payload: bytes) -> None:
+        """Note what a channel does; nothing else is listened to."""
+        address = topics.parse(topic)
+        if not isinstance(address, topics.ChannelAddress) or address.leaf is not ChannelTopic.TELEMETRY:
+            return
+        telemetry = decode(ChannelTelemetry, payload)
+        key = (address.station, address.channel)
+        self._measured_s = self._timeline.now_s
+        if telemetry.equalization is None:
+            self._led.pop(key, None)
+            self._loads_w[key] = telemetry.power_w
+        else:
+            self._loads_w.pop(key, None)
+            self._led.setdefault(key, _Led(*key)).hear(telemetry, self._measured_s)
+        self._load_w = sum(self._loads_w.values())
+
+    def seen(self) -> tuple[float, float]:
+        """Return the sum of what was measured; plans are not read."""
+        return self._load_w, 0.0
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return how many orders were made."""
+        return {"sent": {kind: sum(order.kind == kind for order in self.changes) for kind in ("change", "refresh")}}
+
+    def _cycle(self) -> None:
+        now_s = self._timeline.now_s
+        self._timeline.at(now_s + PERIOD_S, self._cycle)
+        hold_s = self._settings.control.delay_s + GATE_MARGIN_S
+        free = {key: led for key, led in self._led.items() if not self._gated or now_s - led.changed_s >= hold_s}
+        pool = Pool(
+            load_w=self._load_w,
+            equalization_w=sum(led.power_w for led in self._led.values()),
+            held_w=sum(led.asked_w for key, led in self._led.items() if key not in free),
+            measured_s=self._measured_s,
+            units=tuple(led.unit() for _, led in sorted(free.items())),
+        )
+        wanted = self._law.wanted(pool, now_s)
+        self.reason = "waiting" if wanted is None else "correcting"
+        for key, power_w in (wanted or {}).items():
+            led = free[key]
+            told_w = led.clipped_w(power_w)
+            if abs(told_w - led.asked_w) > SAME_W:
+                led.changed_s, led.changed_seq, led.obeyed_s = now_s, led.orders + 1, None
+                self._order(led, told_w, now_s, "change")
+        for led in self._led.values():
+            if now_s - led.sent_s >= self._settings.setpoint.refresh_s:
+                self._order(led, led.clipped_w(led.asked_w), now_s, "refresh")
+
+    def _order(self, led: _Led, power_w: float, now_s: float, kind: str) -> None:
+        led.asked_w, led.sent_s = power_w, now_s
+        led.orders += 1
+        self.changes.append(
+            Change(
+                at_s=now_s,
+                station=led.station,
+                channel=led.channel,
+                reason=kind,
+                steps=((0.0, power_w),),
+                charge_limit_w=led.charge_limit_w,
+                discharge_limit_w=led.discharge_limit_w,
+                load_power_w=self._load_w,
+                total_power_w=self._load_w + sum(other.power_w for other in self._led.values()),
+                announced_power_w=0.0,
+                edges=(),
+                kind=kind,
+            )
+        )
+        message = Setpoint(
+            server="peer",
+            epoch=EPOCH,
+            seq=led.orders,
+            basis=Basis(boot_id=led.boot_id, seq=led.seq),
+            ttl_s=self._settings.setpoint.ttl_s,
+            steps=(SetpointStep(after_s=0.0, power_w=power_w),),
+            unix_time_s=self._timeline.utc(),
+        )
+        topic = topics.channel_topic(LOOP, led.station, led.channel, ChannelTopic.SETPOINT)
+        self._send(topic, encode(message), 0)
