@@ -5,6 +5,7 @@
 PYTHON ?= $(shell .ci/python)
 VENV ?= .venv
 SECONDS ?=
+MINUTES ?=
 
 # What is installed is named by its content: a new checkout with the same two files installs nothing again.
 pins := $(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
@@ -13,7 +14,7 @@ dev := $(VENV)/.zeroloop-dev-$(pins)
 bin := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pythons tools bench lint format schema constraints clean
+.PHONY: help demo test test-pythons tools bench fuzz lint format schema constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +47,10 @@ test-pythons: ## the unit tests on every other Python of 3.11 or newer that is f
 
 bench: $(dev) tools ## the benchmarks, as a table
 	$(bin)/python -m tests.benchmarks $(ARGS)
+
+fuzz: $(dev) ## hostile bytes for every parser; MINUTES=5 says for how long
+	@$(bin)/python -c "import atheris" 2>/dev/null || $(bin)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
+	$(bin)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 lint: $(dev) ## ruff, mypy and the layers
 	$(bin)/ruff check .

@@ -49,6 +49,7 @@ class TappedSocket:
         self.pending = False
         """Whether packets wait behind those passed on: the library takes its own first, so that the order is kept."""
         self._ended = False
+        self._broken = False
 
     def fill(self) -> bool:
         """Take what has arrived and dispatch it; true where there is something for the library, or the end."""
@@ -109,6 +110,9 @@ class TappedSocket:
         data, passed, on_publish, mqtt5 = self._data, self._passed, self._on_publish, self._mqtt5
         position, end = self._position, len(data)
         self.pending = False
+        if self._broken:
+            passed += data[position:]
+            position = end
         while position < end:
             head = data[position]
             at = position + 1
@@ -121,7 +125,8 @@ class TappedSocket:
                     break
                 shift += 7
                 if shift > _MAX_LENGTH_SHIFT:
-                    # Not MQTT: the library shall see it, complain and close.
+                    # Not MQTT, and so is all that follows: the library shall see it, complain and close.
+                    self._broken = True
                     head, length, at = 0, end - position, position
                     break
             else:
