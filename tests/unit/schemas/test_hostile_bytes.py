@@ -23,11 +23,11 @@ def test_what_was_found_once_is_found_no_more(name: str, file: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(CHECKS))
 def test_hostile_forms_of_good_messages_are_refused_or_rightly_read(name: str) -> None:
-    """Each example of the corpus, made hostile in fifty ways; whoever runs it, the same ones."""
+    """Each example of the corpus, made hostile in many ways; whoever runs it, the same ones."""
     choice = random.Random(name)  # noqa: S311 - an experiment that can be repeated
     accepted = refused = 0
     for file in sorted((CORPUS / name).iterdir()):
-        for _ in range(50):
+        for _ in range(200 if file.name.startswith("contract") else 10):
             payload = mutated(file.read_bytes(), 8_000, choice)
             if payload is None:
                 break
