@@ -26,6 +26,8 @@ class Happening:
     action: Action
     station: str
     channel: str = ""
+    only: tuple[str, ...] = ()
+    """The variants in which it happens; empty: in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,10 @@ class Hall:
     base_dirs: tuple[Path, ...]
     happenings: tuple[Happening, ...]
     """In the order of their time."""
+
+    def happening_in(self, variant: str | None) -> tuple[Happening, ...]:
+        """Return what happens in a variant; null: what happens in all of them."""
+        return tuple(one for one in self.happenings if not one.only or variant in one.only)
 
     def is_led(self, station: StationSettings) -> bool:
         """Tell whether a station ever has equalization channels; all others' power depends on no controller."""
@@ -75,7 +81,15 @@ def build(scenario: Scenario, folder: Path, *, seed: int) -> Hall:
         for number, event in enumerate(scenario.event)
         for happening in _happenings(event, stations, f"{seed}/event{number}")
     ]
-    return Hall(tuple(stations), tuple(base_dirs), tuple(sorted(happenings, key=lambda happening: happening.at_s)))
+    hall = Hall(tuple(stations), tuple(base_dirs), tuple(sorted(happenings, key=lambda happening: happening.at_s)))
+    led = {settings.station.id for settings in stations if hall.is_led(settings)}
+    apart = next((happening for happening in happenings if happening.only and happening.station not in led), None)
+    if apart is not None:
+        raise ConfigurationError(
+            f"event `{apart.action}` at station {apart.station!r} happens in some variants only; all variants meet the "
+            "same loads, so that is for stations with equalization channels"
+        )
+    return hall
 
 
 def _station(group: GroupSection, scenario: Scenario, seed: int) -> StationSettings:
@@ -110,11 +124,12 @@ def _happenings(event: EventSection, stations: list[StationSettings], seed: str)
         if not fnmatchcase(name, event.station):
             continue
         if event.action in (Action.CUT, Action.HEAL):
-            yield Happening(event.at_s, event.action, name)
+            yield Happening(event.at_s, event.action, name, only=event.only)
             continue
         for channel in settings.channel:
             if fnmatchcase(channel.id, event.channel) and random.random() < event.share_ratio:
-                yield Happening(event.at_s + random.uniform(0.0, event.within_s), event.action, name, channel.id)
+                at_s = event.at_s + random.uniform(0.0, event.within_s)
+                yield Happening(at_s, event.action, name, channel.id, event.only)
 
 
 COMMANDS = {

@@ -6,14 +6,11 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
-from schemas.messages import ChannelPlan
 from simulation.clock import TICK_S, Timeline, tick_s
 from simulation.hall import Hall, Happening
-from simulation.scenario import PlansSection
 from simulation.station import Sender, VirtualStation
 from station.config import StationSettings
 
-SHORTEST_SEGMENT_S = 0.001
 FIRST_S = 1.5
 """Scenarios count from here: by then every channel has a sample, without which it takes no command."""
 
@@ -28,60 +25,25 @@ class Sent:
     qos: int
 
 
-class PlanTalk:
-    """What becomes of plans before they are sent: some channels have none, the others' edges are off.
-
-    Args:
-        settings: of the scenario.
-        seed: who has none, and by how much edges are off.
-    """
-
-    def __init__(self, settings: PlansSection, seed: str) -> None:
-        self._settings = settings
-        self._seed = seed
-        self._silent: dict[str, bool] = {}
-        self._random = Random(f"{seed}/plans")  # noqa: S311 - a hall's variety, no secret
-
-    def of(self, station: str, channel: str, plan: ChannelPlan) -> ChannelPlan | None:
-        """Return a channel's plan as it is sent; null: not at all."""
-        key = f"{station}/{channel}"
-        if key not in self._silent:
-            luck = Random(f"{self._seed}/plans/{key}").random()  # noqa: S311 - a hall's variety, no secret
-            self._silent[key] = luck >= self._settings.share_ratio
-        if self._silent[key]:
-            return None
-        if self._settings.shift_s == 0.0:
-            return plan
-        shift_s = self._random.uniform(-self._settings.shift_s, self._settings.shift_s)
-        segments = [plan.segments[0]]
-        for segment in plan.segments[1:]:
-            soonest_s = segments[-1].after_s + SHORTEST_SEGMENT_S
-            segments.append(segment.model_copy(update={"after_s": max(soonest_s, segment.after_s + shift_s)}))
-        until_s = max(plan.until_s, segments[-1].after_s + SHORTEST_SEGMENT_S)
-        return plan.model_copy(update={"segments": tuple(segments), "until_s": until_s})
-
-
 class Loads:
     """The stations that no controller leads, in a timeline of their own.
 
     Args:
         hall: with all stations.
-        plans: what they say of their future.
         seed: of everything that is drawn.
     """
 
-    def __init__(self, hall: Hall, plans: PlansSection, seed: str) -> None:
+    def __init__(self, hall: Hall, seed: str) -> None:
         self.timeline = Timeline()
         self.power_w = array("d")
         """What they really draw together, in the middle of every tick."""
         self._sent: list[Sent] = []
-        talk = PlanTalk(plans, seed)
         self.stations = tuple(
-            virtual(settings, base_dir, timeline=self.timeline, send=self._send, talk=talk, seed=seed)
+            virtual(settings, base_dir, timeline=self.timeline, send=self._send, seed=seed)
             for settings, base_dir in zip(hall.stations, hall.base_dirs, strict=True)
             if not hall.is_led(settings)
         )
-        schedule(hall.happenings, self.stations, self.timeline)
+        schedule(hall.happening_in(None), self.stations, self.timeline)
         self.timeline.at(tick_s(0) + TICK_S / 2.0, self._sample)
 
     def advance(self, until_s: float) -> list[Sent]:
@@ -99,7 +61,7 @@ class Loads:
 
 
 def virtual(
-    settings: StationSettings, base_dir: Path, *, timeline: Timeline, send: Sender, talk: PlanTalk, seed: str
+    settings: StationSettings, base_dir: Path, *, timeline: Timeline, send: Sender, seed: str
 ) -> VirtualStation:
     """Return a station at the beginning of time."""
     name = settings.station.id
@@ -108,7 +70,6 @@ def virtual(
         base_dir,
         timeline=timeline,
         send=send,
-        mutate_plan=lambda channel, plan: talk.of(name, channel, plan),
         boot_id=f"{Random(f'{seed}/boot/{name}').getrandbits(32):08x}",  # noqa: S311 - a name, no secret
     )
 

@@ -6,16 +6,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import TypeVar
 
 from equalizer.config import ControlSection, EqualizerSettings
 from schemas import topics
 from schemas.topics import ChannelTopic
 from simulation.clock import BEGIN_S, TICK_S, Timeline, tick_s
 from simulation.hall import Hall, build
-from simulation.loads import Loads, PlanTalk, Sent, schedule, virtual
+from simulation.loads import Loads, Sent, schedule, virtual
 from simulation.network import Network
 from simulation.peers import LAWS, Peer
-from simulation.scenario import Scenario, VariantSection
+from simulation.plantalk import PlanTalk
+from simulation.scenario import NetworkSection, PlansSection, Scenario, VariantSection
 from simulation.server import Change, Controller, Server
 from simulation.station import LOOP
 from simulation.witness import Witness
@@ -83,15 +85,15 @@ class Contest:
         self.variant = variant
         self.settings = settings_of(variant, scenario)
         self.timeline = Timeline()
-        self._network = Network(scenario.network, self.timeline, seed)
-        talk = PlanTalk(scenario.plans, seed)
+        self._network = Network(_said(scenario.network, variant, "loss_ratio"), self.timeline, seed)
+        self._talk = PlanTalk(_said(scenario.plans, variant, "share_ratio", "shift_s"), seed)
         self._controller = self._made(variant)
         self.stations = tuple(
-            virtual(settings, base_dir, timeline=self.timeline, send=self._hear, talk=talk, seed=seed)
+            virtual(settings, base_dir, timeline=self.timeline, send=self._hear, seed=seed)
             for settings, base_dir in zip(hall.stations, hall.base_dirs, strict=True)
             if hall.is_led(settings)
         )
-        schedule(hall.happenings, self.stations, self.timeline)
+        schedule(hall.happening_in(variant.name), self.stations, self.timeline)
         self._by_name = {station.name: station for station in self.stations}
         self._names = {
             (station.name, section.id): f"{station.name}/{section.id}"
@@ -152,8 +154,12 @@ class Contest:
         self._pass_on(topic, payload, qos, self.timeline.now_s)
 
     def _pass_on(self, topic: str, payload: bytes, qos: int, sent_s: float) -> None:
-        if self.variant.plans or not topic.endswith(_PLAN):
-            self._network.send(self._controller.take, topic, payload, qos=qos, sent_s=sent_s)
+        if topic.endswith(_PLAN):
+            told = self._talk.told(topic, payload) if self.variant.plans else None
+            if told is None:
+                return
+            payload = told
+        self._network.send(self._controller.take, topic, payload, qos=qos, sent_s=sent_s)
 
     def _order(self, topic: str, payload: bytes, qos: int) -> None:
         self._network.send(self._obey, topic, payload, qos=qos)
@@ -207,6 +213,7 @@ class Contest:
         self.timeline.at(tick_s(len(trace.time_s)) + TICK_S / 2.0, self._sample)
 
 
+_Part = TypeVar("_Part", NetworkSection, PlansSection)
 _PLAN = f"/{ChannelTopic.PLAN.value}"
 
 
@@ -237,7 +244,7 @@ def compete(
     number = scenario.seed if seed is None else seed
     length_s = scenario.duration_s if duration_s is None else duration_s
     hall = build(scenario, folder, seed=number)
-    loads = Loads(hall, scenario.plans, str(number))
+    loads = Loads(hall, str(number))
     contests = [Contest(variant, scenario, hall, str(number)) for variant in scenario.variant]
     passed_s = 0.0
     while passed_s < length_s:
@@ -266,6 +273,12 @@ def settings_of(variant: VariantSection, scenario: Scenario) -> EqualizerSetting
             "setpoint": scenario.setpoint.model_dump(),
         }
     )
+
+
+def _said(section: _Part, variant: VariantSection, *keys: str) -> _Part:
+    """Return a section of the scenario with what a variant says otherwise."""
+    said = {key: value for key in keys if (value := getattr(variant, key)) is not None}
+    return section.model_copy(update=said)
 
 
 def _sum(counters: Iterable[Counter[str]]) -> dict[str, int]:

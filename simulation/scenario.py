@@ -127,6 +127,8 @@ class EventSection(Section):
     """Of the channels that are named so, drawn by the seed."""
     within_s: NonNegative = 0.0
     """They follow, evenly drawn, within this time."""
+    only: tuple[str, ...] = ()
+    """The variants in which it happens, at stations with equalization channels; empty: in all, anywhere."""
 
 
 class VariantSection(Section):
@@ -141,6 +143,12 @@ class VariantSection(Section):
     engage_w: NonNegative | None = None
     release_w: NonNegative | None = None
     plans: bool = True
+    share_ratio: Ratio | None = None
+    """As `plans.share_ratio`."""
+    shift_s: NonNegative | None = None
+    """As `plans.shift_s`."""
+    loss_ratio: Ratio | None = None
+    """As `network.loss_ratio`."""
 
 
 class Scenario(Section):
@@ -167,6 +175,9 @@ class Scenario(Section):
         names = [variant.name for variant in self.variant]
         if len(set(names)) != len(names):
             raise ValueError("every [[variant]] needs a name of its own")
+        unknown = next((name for event in self.event for name in event.only if name not in names), None)
+        if unknown is not None:
+            raise ValueError(f"an [[event]] is for the variant {unknown!r} only, and there is none of that name")
         return self
 
     def only(self, names: tuple[str, ...]) -> Self:

@@ -57,13 +57,10 @@ class Memory:
 class Outlet:
     """Where the channels' messages go: as the link's, encoded and under the contract's topics."""
 
-    def __init__(
-        self, station: str, send: Sender, mutate_plan: Callable[[str, ChannelPlan], ChannelPlan | None]
-    ) -> None:
+    def __init__(self, station: str, send: Sender) -> None:
         self.connected = True
         self.events: Counter[str] = Counter()
         self._send = send
-        self._mutate_plan = mutate_plan
         self._station = station
 
     def telemetry(self, channel_id: str, message: ChannelTelemetry, *, retain: bool) -> None:  # noqa: ARG002 - nobody comes late
@@ -71,10 +68,8 @@ class Outlet:
         self._publish(channel_id, ChannelTopic.TELEMETRY, encode(message))
 
     def plan(self, channel_id: str, message: ChannelPlan) -> None:
-        """Publish a plan, or what the scenario makes of it."""
-        said = self._mutate_plan(channel_id, message)
-        if said is not None:
-            self._publish(channel_id, ChannelTopic.PLAN, encode(said))
+        """Publish a plan."""
+        self._publish(channel_id, ChannelTopic.PLAN, encode(message))
 
     def reply(self, channel_id: str, message: Reply) -> None:
         """Nobody waits for a reply; it is counted."""
@@ -130,7 +125,6 @@ class VirtualStation:
         base_dir: where paths in it start from.
         timeline: in which it lives.
         send: into the network, towards the controller.
-        mutate_plan: what becomes of a plan on its way; null: it is not sent.
         boot_id: of its one run.
     """
 
@@ -141,13 +135,12 @@ class VirtualStation:
         *,
         timeline: Timeline,
         send: Sender,
-        mutate_plan: Callable[[str, ChannelPlan], ChannelPlan | None],
         boot_id: str,
     ) -> None:
         self.name = settings.station.id
         self.settings = settings
         self.tally = Tally()
-        self.outlet = Outlet(self.name, send, mutate_plan)
+        self.outlet = Outlet(self.name, send)
         self.power_w = 0.0
         """The sum over its channels."""
         self._timeline = timeline

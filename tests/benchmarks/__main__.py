@@ -1,6 +1,7 @@
 """`make bench`: measures the equalizer beside a C client on the same broker, in the same run, and prints tables.
 
-Usage: python -m tests.benchmarks [ingest|flood|reaction|start|station|scaling ...] [--write docs/benchmarks.md]
+Usage: python -m tests.benchmarks [ingest|flood|reaction|start|station|scaling|control ...] [--seconds N]
+    [--write docs/benchmarks.md]
 
 Absolute times say little on a shared machine; each table carries the reference's figure beside the product's.
 """
@@ -26,6 +27,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from broker.ports import free_port
 from broker.run import RunningBroker, start
+from tests.benchmarks import control
 
 HERE = Path(__file__).parent
 ROUNDS = 5
@@ -395,27 +397,41 @@ SECTIONS: dict[str, tuple[str, Callable[[Bench], list[str]]]] = {
     "scaling": ("CPU and memory by the number of channels", scaling),
 }
 
+VIRTUAL: dict[str, tuple[str, Callable[[float | None], list[str]]]] = {
+    "control": ("Control: the mixed hall, beside others on the same load", control.measure),
+}
+"""Sections that need no broker; they take the virtual seconds that are asked for."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("sections", nargs="*", default=list(SECTIONS))
+    parser.add_argument("sections", nargs="*", default=[*SECTIONS, *VIRTUAL])
+    parser.add_argument("--seconds", type=float)
     parser.add_argument("--write", type=Path)
     arguments = parser.parse_args()
     out = ["# Benchmarks", "", "Made by `make bench`; each table is one run, with its reference beside it.", ""]
     for name in arguments.sections:
-        title, measure = SECTIONS[name]
-        with tempfile.TemporaryDirectory() as folder:
-            broker = start("mosquitto", port=free_port("127.0.0.1", 0), data_dir=Path(folder) / "broker")
-            try:
-                rows = measure(Bench(Path(folder), broker, built(Path(folder))))
-            finally:
-                broker.stop()
+        if name in VIRTUAL:
+            title, simulate = VIRTUAL[name]
+            rows = simulate(arguments.seconds)
+        else:
+            title, rows = on_broker(name)
         section = [f"## {title}", "", *rows, ""]
         sys.stdout.write("\n".join(section) + "\n")
         sys.stdout.flush()
         out += section
     if arguments.write is not None:
         arguments.write.write_text("\n".join(out))
+
+
+def on_broker(name: str) -> tuple[str, list[str]]:
+    title, measure = SECTIONS[name]
+    with tempfile.TemporaryDirectory() as folder:
+        broker = start("mosquitto", port=free_port("127.0.0.1", 0), data_dir=Path(folder) / "broker")
+        try:
+            return title, measure(Bench(Path(folder), broker, built(Path(folder))))
+        finally:
+            broker.stop()
 
 
 if __name__ == "__main__":

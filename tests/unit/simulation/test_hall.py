@@ -126,6 +126,39 @@ def test_lost_and_late_messages_do_no_harm_to_the_contract(tmp_path: Path) -> No
     assert score(result, 0.25).violations.outside_limits == 0
 
 
+def test_a_variant_may_meet_worse_plans_and_messages_and_a_dead_channel_on_the_same_loads(tmp_path: Path) -> None:
+    more = """
+[[event]]
+at_s = 20.0
+action = "unplug"
+station = "equalization"
+only = ["dead"]
+[[variant]]
+name = "well"
+[[variant]]
+name = "lossy"
+loss_ratio = 0.2
+[[variant]]
+name = "planless"
+share_ratio = 0.0
+[[variant]]
+name = "plans off"
+shift_s = 2.0
+[[variant]]
+name = "dead"
+"""
+    results = {result.variant.name: result for result in run(tmp_path, more)}
+    well = results["well"]
+    for name, result in results.items():
+        assert result.trace.load_w == well.trace.load_w
+        assert (result.orders == well.orders) == (name == "well")
+    assert results["lossy"].messages_lost > 20
+    assert well.messages_lost == 0
+    assert max(results["planless"].trace.announced_w) == 0.0
+    dead_w = np.asarray(results["dead"].trace.equalization_w)
+    assert np.abs(dead_w[300:]).max() == 0.0
+
+
 def test_the_virtual_equalizer_looks_at_what_the_real_one_does() -> None:
     assert server.MATERIAL_PART == service._MATERIAL_PART
 
@@ -162,6 +195,8 @@ def test_every_shipped_scenario_runs(path: Path) -> None:
         ("[[event]]\nat_s = 1.0\naction = 'explode'\n", "action"),
         ("[[group]]\nstation = 'x'\nfamily = 'drive'\ncount = 1\nrating_w = [9.0, 2000.0]\n", "rating_w"),
         ("[netwerk]\n", "netwerk"),
+        ("[[event]]\nat_s = 1.0\naction = 'stop'\nonly = ['as configured']\n", "only"),
+        ("[[event]]\nat_s = 1.0\naction = 'stop'\nonly = ['nobody']\n", "nobody"),
         ("[[station]]\nconfig = 'nowhere.toml'\n", "nowhere.toml"),
         ("[[group]]\nstation = 'packs'\nfamily = 'drive'\ncount = 1\nrating_w = [1000.0, 2000.0]\n", "two stations"),
         ("[[group]]\nstation = 'x'\nfamily = 'drive'\ncount = 1\nrating_w = [900.0, 200.0]\n", "rating_w"),
