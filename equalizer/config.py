@@ -1,14 +1,23 @@
 """equalizer.toml."""
 
-from typing import Annotated, Any, Self
+from itertools import pairwise
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from schemas.messages import Name, Policy
 from schemas.settings import BrokerSettings, Section
+from schemas.topics import NAME_PATTERN
 
 Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
+Efficiency = Annotated[float, Field(gt=0.0, le=1.0)]
+NameOrAny = Annotated[str, Field(pattern=rf"^(\*|{NAME_PATTERN.strip('^$')})$")]
+"""A name, or `*` for all."""
+AUTO = "auto"
+FIRST_ENGAGE_W = 1000.0
+"""Until `auto` knows better."""
+LEAST_LOG_BYTES = 20_000
 
 
 def _policy(value: Any) -> Any:  # noqa: ANN401 - a TOML value is of any type
@@ -31,13 +40,22 @@ class ControlSection(Section):
 
     policy: Annotated[Policy, BeforeValidator(_policy)] = Policy.CONFIRM
     delay_s: NonNegative = 15.0
-    engage_w: NonNegative = 1000.0
+    engage_w: NonNegative | Literal["auto"] = 1000.0
+    """A correction begins above this; `"auto"` follows the load's noise and the change budget."""
     release_w: NonNegative = 300.0
+    """It is worked until the rest is below this; with `engage_w = "auto"` it scales along, and this says nothing."""
     freeze_w: Positive = 50000.0
+    charge_recovery: bool = False
+    """Bring batteries back towards the middle of their charge, where what is left over within the band does it."""
+
+    @property
+    def first_engage_w(self) -> float:
+        """The band to begin with."""
+        return FIRST_ENGAGE_W if isinstance(self.engage_w, str) else self.engage_w
 
     @model_validator(mode="after")
     def _hysteresis(self) -> Self:
-        if self.release_w > self.engage_w:
+        if isinstance(self.engage_w, float | int) and self.release_w > self.engage_w:
             raise ValueError(
                 f"release_w ({self.release_w:g}) is above engage_w ({self.engage_w:g}); allowed is 0 to engage_w"
             )
@@ -75,6 +93,8 @@ class MeterSection(Section):
     gain: Annotated[float, Field(ge=0.0, le=0.1)] = 0.05
     """How much of the meter's residual is corrected per control cycle of 1 s; 0: shown, not used."""
     stale_s: Positive = 10.0
+    delay_s: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
+    """By how much its readings are later than the channels' telemetry, where that is known."""
 
     @field_validator("topic")
     @classmethod
@@ -104,9 +124,39 @@ class DiscoverySection(Section):
 
 
 class StateSection(Section):
-    """Where the epoch and the energy account are kept."""
+    """Where the epoch, the energy account and the decision log are kept."""
 
     dir: str = "state"
+    decision_log_bytes: Annotated[int, Field(ge=0)] = 20_000_000
+    """What the decision log and its predecessor may take together; 0: none is written."""
+
+    @field_validator("decision_log_bytes")
+    @classmethod
+    def _some_lines(cls, size: int) -> int:
+        if 0 < size < LEAST_LOG_BYTES:
+            raise ValueError(f"{size} bytes hold no decisions; allowed is {LEAST_LOG_BYTES} or more, or 0 for none")
+        return size
+
+
+class ChannelSection(Section):
+    """What is known of a channel beyond what it says itself."""
+
+    station: NameOrAny
+    channel: NameOrAny
+    charging_efficiency: Efficiency = 1.0
+    """What reaches the battery of what the channel draws from the loop."""
+    discharging_efficiency: Efficiency = 1.0
+    """What reaches the loop of what the battery gives."""
+    efficiency: tuple[tuple[Positive, Efficiency], ...] = ()
+    """At partial load: pairs of power (W, rising) and efficiency. Says which equalization channel to take."""
+
+    @model_validator(mode="after")
+    def _curve(self) -> Self:
+        if any(later <= earlier for (earlier, _), (later, _) in pairwise(self.efficiency)):
+            raise ValueError("the powers in efficiency must rise")
+        if self.efficiency and "*" in (self.station, self.channel):
+            raise ValueError("efficiency belongs to one equalization channel; name its station and channel, without *")
+        return self
 
 
 class EqualizerSettings(Section):
@@ -121,6 +171,15 @@ class EqualizerSettings(Section):
     metrics: MetricsSection = MetricsSection()
     discovery: DiscoverySection = DiscoverySection()
     state: StateSection = StateSection()
+    channel: tuple[ChannelSection, ...] = ()
+
+    @model_validator(mode="after")
+    def _said_once(self) -> Self:
+        keys = [(item.station, item.channel) for item in self.channel]
+        for station, channel in keys:
+            if keys.count((station, channel)) > 1:
+                raise ValueError(f"two [[channel]] tables for station {station!r}, channel {channel!r}; allowed is one")
+        return self
 
 
 RECOMMENDED_DELAY_S = (10.0, 20.0)
@@ -133,6 +192,8 @@ def warnings(settings: EqualizerSettings) -> tuple[str, ...]:
     texts = []
     if not least_s <= delay_s <= most_s:
         texts.append(f"control.delay_s is {delay_s:g}; recommended is {least_s:g} to {most_s:g}")
+    if settings.control.engage_w == AUTO and "release_w" in settings.control.model_fields_set:
+        texts.append('control.release_w says nothing while control.engage_w is "auto": it scales along')
     if settings.setpoint.refresh_s > settings.setpoint.ttl_s / 2:
         texts.append(
             f"setpoint.refresh_s is {settings.setpoint.refresh_s:g}: one lost message lets a lease of "

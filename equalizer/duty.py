@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from equalizer import fencing
 from equalizer.control.state import Decision
@@ -24,6 +24,8 @@ _FIRST_LOOK_S = 0.25
 """How long a new server waits for a retained announcement before it publishes its own over it."""
 _MARKER_S = 3.0
 """If its own announcement has not come back by then, it never will: the broker does not let this server read it."""
+MATERIAL_RATIO = 0.25
+"""Part of `release_w` by which the loop must move to be looked at between the regular cycles."""
 _STALLED_S = 3.0
 _STALLED_PERIODS = 3.0
 
@@ -41,6 +43,7 @@ class Duty:
         lease_s: after so long in standby without another server, the old leases have run out.
         period_s: the stations' telemetry period.
         clock: monotonic seconds.
+        log_lines: how many lines of the decision log were written, and lost.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Duty:
         lease_s: float,
         period_s: float,
         clock: Callable[[], float],
+        log_lines: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self.fence = fence
         self.connected = False
@@ -66,6 +70,7 @@ class Duty:
         self._subscribe = subscribe
         self._lease_s = lease_s
         self._clock = clock
+        self._log_lines = log_lines
         stalled_s = max(_STALLED_S, _STALLED_PERIODS * period_s)
         self._rhythm = Rhythm(self._cycle, clock=clock, longest_s=min(1.0, period_s), stalled_s=stalled_s)
         self._said_phase: Phase | None = None
@@ -175,6 +180,7 @@ class Duty:
             return now_s + 1.0
         self._link.decided()
         decision = self._helm.decide(now_s)
+        self._link.material_w = MATERIAL_RATIO * self._helm.band.release_w
         if self.fence.standing is Standing.JOINING and decision.phase is not Phase.STARTING:
             self.fence = fencing.taken_charge(self.fence)
             _LOG.info("in_charge epoch=%d", self.fence.epoch)
@@ -311,6 +317,8 @@ class Duty:
         if self.fence.standing is not Standing.STANDBY:
             await self._farewell.to_zero(self.fence.epoch, while_=lambda: self.connected)
         if self.fence.rival is None:
+            self._helm.look()
+            self._voice.balance(self.fence.epoch, self._helm.standpoint(Phase.STANDBY))
             self._voice.announce(Presence.OFFLINE, self.fence.epoch, Phase.STANDBY)
 
     # ── what is asked of it ───────────────────────────────────────────────────────────────────────────────────────
@@ -359,6 +367,7 @@ class Duty:
         at = self._helm.standpoint(self.phase)
         image = at.image
         equalizing = len(image.equalization)
+        regret = self._helm.account.regret
         return Gauges(
             phase=at.phase,
             connected=self.connected,
@@ -377,4 +386,11 @@ class Duty:
                 "gone": image.channels - image.channels_fresh - image.channels_stale,
                 "equalizing": equalizing,
             },
+            engage_w=self._helm.band.engage_w,
+            release_w=self._helm.band.release_w,
+            headroom_w=self._helm.headroom_w(),
+            regret_ratio=at.regret_ratio,
+            bound_w=None if regret is None else regret.bound_w,
+            ignored=self._helm.ignored,
+            decision_log=self._log_lines(),
         )

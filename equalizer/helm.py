@@ -1,16 +1,18 @@
 """The control at work: keeps its state and its book, decides, and has the orders sent."""
 
 import logging
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from math import isfinite
 
+from equalizer.account import Account
 from equalizer.config import EqualizerSettings
-from equalizer.control import energy
 from equalizer.control.book import LoopBook
 from equalizer.control.image import ChannelKey, LoopImage
 from equalizer.control.settings import ControlSettings
 from equalizer.control.state import ControlState, Decision, Order
-from equalizer.control.step import initial, pause, resume, set_target, step, stop
+from equalizer.control.step import in_force, initial, pause, resume, set_target, step, stop
 from equalizer.ledger import SavedAccount
 from equalizer.metrics import Counters
 from equalizer.voice import Standpoint, Voice
@@ -29,6 +31,7 @@ class Helm:
         counters: of setpoints, reactions, energy.
         clock: monotonic seconds.
         utc: seconds, for labels.
+        note: told of each change and each one held back, for the decision log.
     """
 
     def __init__(
@@ -40,17 +43,18 @@ class Helm:
         counters: Counters,
         clock: Callable[[], float],
         utc: Callable[[], float],
+        note: Callable[[Mapping[str, object]], None] = lambda entry: None,  # noqa: ARG005 - nobody keeps a log
     ) -> None:
         self._control = ControlSettings.of(settings)
         self._voice = voice
         self._counters = counters
         self._clock = clock
         self._utc = utc
+        self._note = note
         self._changes_before = saved.setpoint_changes
         self._changes = 0
-        self._energy = energy.EnergyBook(
-            import_wh=saved.import_wh, export_wh=saved.export_wh, unbalanced_wh=saved.unbalanced_wh
-        )
+        self.account = Account(self._control, saved=saved, counters=counters)
+        self._ignored: Counter[str] = Counter()
         self._state: ControlState = initial(self._control)
         self._last_decision: LastDecision | None = None
         self.book = LoopBook(self._control)
@@ -66,9 +70,9 @@ class Helm:
     def saved(self) -> SavedAccount:
         """What a next run shall go on from."""
         return SavedAccount(
-            import_wh=self._energy.import_wh,
-            export_wh=self._energy.export_wh,
-            unbalanced_wh=self._energy.unbalanced_wh,
+            import_wh=self.account.energy.import_wh,
+            export_wh=self.account.energy.export_wh,
+            unbalanced_wh=self.account.energy.unbalanced_wh,
             setpoint_changes=self._changes_before + self._changes,
         )
 
@@ -76,11 +80,12 @@ class Helm:
         """Decide nothing before a fresh round of telemetry. What was asked of the channels is remembered."""
         self._state = replace(self._state, phase=Phase.STARTING)
         self.decision = None
-        self._energy = replace(self._energy, at_s=None)
+        self.account.interrupt()
 
     def restart(self) -> None:
         """Forget the measurements: all of them are stale."""
         self.suspend()
+        self._ignored.update(self.book.ignored)
         self.book = LoopBook(self._control)
         self.look()
 
@@ -94,8 +99,9 @@ class Helm:
         self.image = self.book.image(now_s)
         self._state, self.decision = step(self._state, self.image, self._control, now_s)
         for reason, count in self.decision.suppressed:
-            self._counters.suppressed[reason] = self._counters.suppressed.get(reason, 0) + count
-        self._account(now_s)
+            self._counters.suppressed[reason] += count
+            self._note(self._entry("held_back", reason))
+        self.account.advance(self._state, self.image, now_s)
         return self.decision
 
     def send(self, orders: tuple[Order, ...], epoch: int) -> dict[ChannelKey, int]:
@@ -104,6 +110,7 @@ class Helm:
         for order in orders:
             seqs[order.station, order.channel] = self._voice.setpoint(order, epoch)
             self._counters.sent[order.kind] += 1
+            self._counters.decisions[order.reason] += 1
             if order.kind == "change":
                 self._changes += 1
                 self._last_decision = LastDecision(unix_time_s=self._utc(), reason=order.reason)
@@ -114,6 +121,9 @@ class Helm:
                     order.reason,
                     ",".join(f"{at.after_s:g}s:{at.power_w:.0f}W" for at in order.steps),
                 )
+                steps = [[round(at.after_s, 2), round(at.power_w, 1)] for at in order.steps]
+                where = {"station": order.station, "channel": order.channel, "steps": steps}
+                self._note(self._entry("change", order.reason) | where)
         return seqs
 
     def halt(self, now_s: float) -> tuple[Order, ...]:
@@ -146,18 +156,52 @@ class Helm:
             target_power_w=self._state.target_power_w,
             shortfall_w=0.0 if self.decision is None else self.decision.shortfall_w,
             setpoint_changes=self._changes_before + self._changes,
-            energy=self._energy,
+            energy=self.account.energy,
             last_decision=self._last_decision,
+            held_back=None if self._state.held_back is None else self._state.held_back.value,
+            engage_w=self.band.engage_w,
+            release_w=self.band.release_w,
+            regret_ratio=None if self.account.regret is None else self.account.regret.ratio,
+            residual_j=self._counters.residual_j,
         )
 
-    def _account(self, now_s: float) -> None:
-        if self._state.phase is Phase.STARTING:
-            self._energy = replace(self._energy, at_s=None)  # a part of the loop is not the loop
-            return
-        before = self._energy
-        self._energy = after = energy.advance(before, self.image, now_s)
-        self._counters.energy.add_wh(
-            import_wh=after.import_wh - before.import_wh,
-            export_wh=after.export_wh - before.export_wh,
-            avoided_wh=after.avoided_wh - before.avoided_wh,
-        )
+    @property
+    def band(self) -> ControlSettings:
+        """The settings with the hysteresis band that is in force."""
+        return in_force(self._state, self._control)
+
+    @property
+    def ignored(self) -> Counter[str]:
+        """Messages that changed nothing, and plans that were dropped, since the process began."""
+        return self._ignored + self.book.ignored
+
+    def headroom_w(self) -> dict[str, float]:
+        """Return how much further all equalization channels could go, by direction."""
+        views = self.image.equalization
+        return {
+            "charge": sum(max(view.charge_limit_w - view.power_w, 0.0) for view in views),
+            "discharge": sum(max(view.discharge_limit_w + view.power_w, 0.0) for view in views),
+        }
+
+    def _entry(self, kind: str, reason: str) -> dict[str, object]:
+        """Return a line of the decision log: what, why, and what was known."""
+        image, state = self.image, self._state
+        return {
+            "unix_time_s": round(self._utc(), 3),
+            "kind": kind,
+            "reason": reason,
+            "phase": state.phase.value,
+            "total_power_w": _rounded(image.total_power_w),
+            "load_power_w": _rounded(image.load_power_w),
+            "announced_power_w": _rounded(image.announced_power_w),
+            "equalization_power_w": _rounded(image.equalization_power_w),
+            "target_power_w": state.target_power_w,
+            "shortfall_w": 0.0 if self.decision is None else round(self.decision.shortfall_w, 1),
+            "unknown_power_w": _rounded(image.unknown_power_w),
+            "engage_w": round(self.band.engage_w, 1),
+        }
+
+
+def _rounded(power_w: float) -> float | None:
+    """JSON knows no number that is none."""
+    return round(power_w, 1) if isfinite(power_w) else None

@@ -84,7 +84,8 @@ class Link:
         self.of_unknown_age = True
         """Until the broker has delivered what it held for this connection, nothing proves that a message is new."""
         self._loop = loop
-        self._material_w = material_w
+        self.material_w = material_w
+        """Follows the hysteresis band."""
         self._moved_w = 0.0
         self._operator = command
         self._meter_topic, self._meter_path, self._meter_factor = meter
@@ -131,7 +132,7 @@ class Link:
     def moved(self, change_w: float) -> bool:
         """Add a channel's change of power; true where the loop's has moved enough since the last decision."""
         self._moved_w += change_w
-        return abs(self._moved_w) >= self._material_w
+        return abs(self._moved_w) >= self.material_w
 
     def decided(self) -> None:
         """Note that a decision has seen everything so far."""

@@ -9,6 +9,8 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from equalizer.control.reasons import HELD_BACK, SENT
+from equalizer.control.residual import Cause
 from schemas.codec import MalformedReason
 from schemas.messages import Phase, SetpointReason
 
@@ -75,7 +77,10 @@ class Counters:
     malformed: dict[str, int] = field(default_factory=lambda: _zeroed(MalformedReason))
     sent: dict[str, int] = field(default_factory=lambda: {"change": 0, "refresh": 0})
     refused: dict[str, int] = field(default_factory=lambda: _zeroed(SetpointReason))
-    suppressed: dict[str, int] = field(default_factory=dict)
+    decisions: dict[str, int] = field(default_factory=lambda: _zeroed(SENT))
+    suppressed: dict[str, int] = field(default_factory=lambda: _zeroed(HELD_BACK))
+    residual_j: Mapping[str, float] = field(default_factory=lambda: {cause.value: 0.0 for cause in Cause})
+    """What was left over, by cause, J."""
     reactions: Reactions = field(default_factory=Reactions)
     energy: EnergyCounters = field(default_factory=EnergyCounters)
 
@@ -97,6 +102,17 @@ class Gauges:
     stations_online: int
     channels: Mapping[str, int]
     """How many channels are in each state."""
+    engage_w: float = 0.0
+    release_w: float = 0.0
+    headroom_w: Mapping[str, float] = field(default_factory=dict)
+    """By direction: how much further all equalization channels could go."""
+    regret_ratio: float | None = None
+    bound_w: float | None = None
+    """The least mean power that the best possible controller would have left in the last quarter of an hour."""
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    """Messages that changed nothing, and plans that were dropped, by reason; counted since the process began."""
+    decision_log: Mapping[str, int] = field(default_factory=dict)
+    """Lines, written and lost."""
 
 
 class EqualizerMetrics(Collector):
@@ -126,8 +142,9 @@ class EqualizerMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Return every family with its values of now."""
-        yield from self._now(self._gauges())
-        yield from self._counted()
+        gauges = self._gauges()
+        yield from self._now(gauges)
+        yield from self._counted(gauges)
 
     def _now(self, gauges: Gauges) -> Iterator[Metric]:
         powers = (
@@ -140,6 +157,16 @@ class EqualizerMetrics(Collector):
         )
         for name, text, value in powers:
             yield self._gauge(f"zeroloop_{name}_power_watts", text, value)
+        yield self._gauge("zeroloop_engage_power_watts", "A correction begins above this.", gauges.engage_w)
+        yield self._gauge("zeroloop_release_power_watts", "A correction ends below this.", gauges.release_w)
+        if gauges.regret_ratio is not None:
+            text = "What was left over in the last quarter of an hour, by what the best possible controller leaves."
+            yield self._gauge("zeroloop_regret_ratio", text, gauges.regret_ratio)
+        if gauges.bound_w is not None:
+            text = "What the best possible controller would have left in the last quarter of an hour, in the mean."
+            yield self._gauge("zeroloop_bound_power_watts", text, gauges.bound_w)
+        text = "How much further the equalization channels could go, by direction."
+        yield self._labelled("zeroloop_headroom_power_watts", text, "direction", gauges.headroom_w)
         if gauges.meter_power_w is not None:
             yield self._gauge("zeroloop_meter_power_watts", "What the grid meter says.", gauges.meter_power_w)
         yield self._gauge("zeroloop_connected", "1 while there is a connection to the broker.", gauges.connected)
@@ -150,7 +177,7 @@ class EqualizerMetrics(Collector):
         text = "Channels by what is known of them."
         yield self._labelled("zeroloop_channels", text, "state", gauges.channels)
 
-    def _counted(self) -> Iterator[Metric]:
+    def _counted(self, gauges: Gauges) -> Iterator[Metric]:
         counters = self._counters
         family = CounterMetricFamily(
             "zeroloop_telemetry_messages", "Telemetry messages received, good or bad.", labels=["loop"]
@@ -168,8 +195,12 @@ class EqualizerMetrics(Collector):
             ("malformed_messages", "Messages dropped as they break the contract.", "reason", counters.malformed),
             ("setpoints_sent", "Setpoints published.", "kind", counters.sent),
             ("setpoints_refused", "Setpoints that a station rejected.", "reason", counters.refused),
+            ("decisions", "Setpoints decided on, by what for.", "reason", counters.decisions),
             ("suppressed_changes", "Changes that the control held back.", "reason", counters.suppressed),
             ("energy_joules", "Energy exchanged, avoided and added by balancing, since the start.", "kind", joules),
+            ("residual_energy_joules", "Energy left over, by cause, since the start.", "cause", counters.residual_j),
+            ("ignored_messages", "Messages and plans that counted for nothing.", "reason", gauges.ignored),
+            ("decision_log_lines", "Lines of the decision log.", "result", gauges.decision_log),
         )
         for name, text, label, values in counted:
             family = CounterMetricFamily(f"zeroloop_{name}", text, labels=["loop", label])

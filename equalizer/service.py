@@ -12,9 +12,10 @@ from equalizer import fencing
 from equalizer.advertise import Advertisement
 from equalizer.commands import CommandDesk
 from equalizer.config import EqualizerSettings, warnings
-from equalizer.duty import Duty
+from equalizer.duty import MATERIAL_RATIO, Duty
 from equalizer.exposition import live_page, metrics_page, ready_page, serve
 from equalizer.helm import Helm
+from equalizer.journal import Journal
 from equalizer.ledger import Ledger, SavedAccount
 from equalizer.link import Link
 from equalizer.metrics import Counters, EqualizerMetrics
@@ -31,8 +32,6 @@ _LOG = logging.getLogger(__name__)
 _SECOND_S = 1.0
 _SAVE_EVERY_S = 30.0
 _FLUSH_S = 2.0
-_MATERIAL_PART = 0.25
-"""Part of `release_w` by which the loop must move to be looked at between the regular cycles."""
 
 
 class EqualizerService:
@@ -54,6 +53,10 @@ class EqualizerService:
         self._utc = utc
         self._ledger = Ledger(base_dir / settings.state.dir, settings.loop.name)
         self._reached = asyncio.Event()
+        self._journal = Journal(
+            base_dir / settings.state.dir / f"decisions-{settings.loop.name}.jsonl",
+            most_bytes=settings.state.decision_log_bytes,
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Balance until `stop` is set; then bring every equalization channel to 0 W and take leave.
@@ -69,6 +72,7 @@ class EqualizerService:
             session = _started(self._session.run(), "equalizer-session", exits)
             exits.push_async_callback(self._session.close)
             second = _started(self._every_second(), "equalizer-second", exits)
+            logged = _started(self._write_log(), "equalizer-log", exits)
             advertised = _started(self._advertise(), "equalizer-advertise", exits)
             stopped = _started(stop.wait(), "equalizer-stop", exits)
             failed = _started(self._duty.until_failure(), "equalizer-failure", exits)
@@ -76,7 +80,8 @@ class EqualizerService:
             await self._duty.leave()
             await self._session.flush(_FLUSH_S)
             self._save()
-            for task in (failed, session, second, advertised):
+            self._journal.write()
+            for task in (failed, session, second, logged, advertised):
                 if task.done():
                     task.result()
 
@@ -110,7 +115,15 @@ class EqualizerService:
             clock=clock,
             utc=utc,
         )
-        self._helm = Helm(settings, saved=saved, voice=self._voice, counters=self.counters, clock=clock, utc=utc)
+        self._helm = Helm(
+            settings,
+            saved=saved,
+            voice=self._voice,
+            counters=self.counters,
+            clock=clock,
+            utc=utc,
+            note=self._journal.note,
+        )
         self._link = self._make_link()
         self._duty = Duty(
             fence,
@@ -122,6 +135,7 @@ class EqualizerService:
             lease_s=settings.setpoint.ttl_s,
             period_s=settings.telemetry.period_s,
             clock=clock,
+            log_lines=lambda: {"written": self._journal.written, "lost": self._journal.lost},
         )
         self._desk = CommandDesk(self._duty, malformed=self._malformed_command, utc=utc)
         self._session = Session(
@@ -144,7 +158,7 @@ class EqualizerService:
             book=self._helm.book,
             counters=self.counters,
             clock=self._clock,
-            material_w=_MATERIAL_PART * settings.control.release_w,
+            material_w=MATERIAL_RATIO * self._helm.band.release_w,
             meter=(topic, meter.power_path, meter.factor),
             command=self._command,
         )
@@ -159,6 +173,12 @@ class EqualizerService:
             if self._clock() - saved_s >= _SAVE_EVERY_S:
                 saved_s = self._clock()
                 await asyncio.to_thread(self._save)
+
+    async def _write_log(self) -> None:
+        """Write the decision log beside everything else: a slow disk delays nobody."""
+        while True:
+            await asyncio.sleep(_SECOND_S)
+            await asyncio.to_thread(self._journal.write)
 
     def _save(self) -> None:
         try:

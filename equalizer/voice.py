@@ -1,10 +1,10 @@
 """What the equalizer says: announcement, balance, setpoints, replies, events."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from equalizer.config import EqualizerSettings
-from equalizer.control.energy import EnergyBook
+from equalizer.control.energy import SECONDS_PER_HOUR, EnergyBook
 from equalizer.control.image import LoopImage
 from equalizer.control.state import Order
 from schemas.codec import encode
@@ -44,6 +44,12 @@ class Standpoint:
     setpoint_changes: int
     energy: EnergyBook
     last_decision: LastDecision | None
+    held_back: str | None = None
+    engage_w: float | None = None
+    release_w: float | None = None
+    regret_ratio: float | None = None
+    residual_j: Mapping[str, float] | None = None
+    """By cause."""
 
 
 class Voice:
@@ -132,6 +138,13 @@ class Voice:
                 avoided_wh=energy.avoided_wh,
             ),
             last_decision=at.last_decision,
+            held_back=at.held_back,
+            engage_w=at.engage_w,
+            release_w=at.release_w,
+            regret_ratio=at.regret_ratio,
+            residual_wh=None
+            if at.residual_j is None
+            else {cause: joules / SECONDS_PER_HOUR for cause, joules in at.residual_j.items()},
         )
         self._publish(self._topics[LoopTopic.BALANCE], encode(message), retain=True)
 

@@ -388,6 +388,16 @@ class LoopBalance(Message):
     setpoint_changes: Count
     energy: EnergyAccount
     last_decision: LastDecision | None = None
+    held_back: str | None = None
+    """Why nothing is changed now although something is left over; null: nothing is held back."""
+    engage_w: NonNegative | None = None
+    """The hysteresis band in force: a correction begins above this …"""
+    release_w: NonNegative | None = None
+    """… and is worked until the rest is below this."""
+    regret_ratio: NonNegative | None = None
+    """What was left over in the last quarter of an hour by what the best possible controller leaves; null: unknown."""
+    residual_wh: dict[str, NonNegative] | None = None
+    """Energy left over since the server's start, by cause; together they are the whole."""
 
 
 class MeterReading(Message):

@@ -61,6 +61,8 @@ class Result:
     rejected: dict[str, int]
     """Setpoints that a station refused, by reason."""
     counts: dict[str, dict[str, int]]
+    split_wh: dict[str, float]
+    """The energy that was left over, by cause, as the equalizer itself saw it; empty for other controllers."""
     events: dict[str, int]
     messages_lost: int
     limit_w: float
@@ -129,6 +131,7 @@ class Contest:
             clamped=setpoints.get("clamped", 0),
             rejected={reason: count for reason, count in setpoints.items() if reason not in _OBEYED},
             counts=self._controller.counts(),
+            split_wh=self._controller.split_wh() if isinstance(self._controller, Server) else {},
             events=_sum(station.outlet.events for station in self.stations),
             messages_lost=self._network.lost,
             limit_w=sum(min(section.charge_limit_w, section.discharge_limit_w) for section in led),

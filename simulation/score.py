@@ -69,6 +69,8 @@ class Score:
     violations: Violations
     residual_by_reason_wh: dict[str, float]
     """|total| over time, by what the controller said that it did."""
+    residual_by_cause_wh: dict[str, float]
+    """What was left over, split by what caused it, as the equalizer saw it; empty for other controllers."""
     changes_by_reason: dict[str, int]
     bound_w: float
     """The least mean |total| under the same change budget (`simulation.bound`)."""
@@ -121,6 +123,7 @@ def score(result: Result, tariff_per_kwh: float) -> Score:
         residual_by_reason_wh={
             str(reason): float(np.abs(total_w[reasons == reason]).sum()) * hours for reason in np.unique(reasons)
         },
+        residual_by_cause_wh=result.split_wh,
         changes_by_reason=_by_reason(changes),
         bound_w=bound_w,
         regret_ratio=mean_total_w / bound_w if bound_w > 0.0 else 0.0,

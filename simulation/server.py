@@ -6,10 +6,11 @@ from typing import Protocol, cast
 from equalizer.config import EqualizerSettings
 from equalizer.control.image import LoopImage
 from equalizer.control.state import Decision
+from equalizer.duty import MATERIAL_RATIO
 from equalizer.helm import Helm
 from equalizer.ledger import SavedAccount
 from equalizer.link import Link
-from equalizer.metrics import Counters
+from equalizer.metrics import JOULES_PER_WH, Counters
 from equalizer.voice import Voice
 from schemas.messages import Presence, ServerAnnouncement, SetpointEcho
 from schemas.topics import LoopTopic, loop_topic
@@ -17,8 +18,6 @@ from simulation.clock import Timeline
 from simulation.station import LOOP, Sender
 from transport.session import Session
 
-MATERIAL_PART = 0.25
-"""As in equalizer.service."""
 LONGEST_S = 1.0
 EPOCH = 1
 
@@ -115,7 +114,7 @@ class Server:
             book=self._helm.book,
             counters=self.counters,
             clock=timeline.clock,
-            material_w=MATERIAL_PART * settings.control.release_w,
+            material_w=MATERIAL_RATIO * self._helm.band.release_w,
             meter=(loop_topic(LOOP, LoopTopic.METER), ("power_w",), 1.0),
             command=lambda payload: None,  # noqa: ARG005 - no operator here
         )
@@ -141,11 +140,16 @@ class Server:
         """Return the counters, and what the book ignored."""
         return {
             "sent": dict(self.counters.sent),
-            "suppressed": dict(self.counters.suppressed),
+            "decisions": {reason: count for reason, count in self.counters.decisions.items() if count},
+            "suppressed": {reason: count for reason, count in self.counters.suppressed.items() if count},
             "ignored": dict(self._helm.book.ignored),
             "malformed": {reason: count for reason, count in self.counters.malformed.items() if count},
             "cycles": {"decisions": self.cycles},
         }
+
+    def split_wh(self) -> dict[str, float]:
+        """Return the energy that was left over as this server saw it, by cause."""
+        return {cause: joules / JOULES_PER_WH for cause, joules in self.counters.residual_j.items()}
 
     # ── what the link tells ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -177,6 +181,7 @@ class Server:
         now_s = self._timeline.now_s
         self._link.decided()
         decision = self._helm.decide(now_s)
+        self._link.material_w = MATERIAL_RATIO * self._helm.band.release_w
         if decision.orders:
             self._helm.send(decision.orders, EPOCH)
             self._note(decision, self._helm.image, now_s)

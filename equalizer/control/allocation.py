@@ -1,13 +1,15 @@
 """Who gives how much: a signed power shared out among the equalization channels. Pure; powers in W.
 
-The result has one sign, changes as few channels as will do, and among those that would do, takes the battery with the
-more room in the direction needed.
+The result has one sign, changes as few channels as will do, and among those that would do, takes the one that brings
+its battery's charge nearer to the middle, and loses least at the power that it would go to.
 """
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from equalizer.control.image import ChannelKey
+from equalizer.control.settings import Curve
 
 MIDDLE_SOC_RATIO = 0.5
 ROUNDING_W = 1e-6
@@ -28,6 +30,23 @@ class Slot:
     lowest_w: float | None = None
     """The lowest it is bound to do while it is locked, if not `power_w`."""
     highest_w: float | None = None
+    curve: Curve = ()
+    """Its efficiency by power; empty: nothing is known of it."""
+
+    def loss_ratio(self, power_w: float) -> float:
+        """Return which part is lost at a power of either sign; 0 where nothing is known, or nothing flows."""
+        return 1.0 - efficiency_ratio(self.curve, abs(power_w)) if self.curve and power_w != 0.0 else 0.0
+
+
+def efficiency_ratio(curve: Curve, power_w: float) -> float:
+    """Return the efficiency at a power (W, not negative), between a curve's points in a straight line."""
+    after = bisect_right(curve, power_w, key=lambda point: point[0])
+    if after == 0:
+        return curve[0][1]
+    if after == len(curve):
+        return curve[-1][1]
+    (low_w, low), (high_w, high) = curve[after - 1], curve[after]
+    return low + (high - low) * (power_w - low_w) / (high_w - low_w)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +112,10 @@ def _next(
     powers_w: Mapping[ChannelKey, float],
     ranges: Mapping[ChannelKey, tuple[float, float]],
 ) -> Slot:
-    """Return who changes next: of those that suffice alone, by charge; where none does, the one with most room."""
+    """Return who changes next: of those that suffice alone, by charge; where none does, the one with most room.
+
+    A per cent that is lost weighs as much as a per cent of charge off the middle.
+    """
 
     def room_w(slot: Slot) -> float:
         lowest_w, highest_w = ranges[slot.key]
@@ -101,7 +123,8 @@ def _next(
 
     def charge(slot: Slot) -> float:
         soc_ratio = slot.soc_ratio if slot.soc_ratio is not None else MIDDLE_SOC_RATIO
-        return soc_ratio if rest_w > 0.0 else -soc_ratio
+        to_w = powers_w[slot.key] + (min(rest_w, room_w(slot)) if rest_w > 0.0 else max(rest_w, -room_w(slot)))
+        return (soc_ratio if rest_w > 0.0 else -soc_ratio) + slot.loss_ratio(to_w)
 
     enough = [slot for slot in left if room_w(slot) >= abs(rest_w)]
     if enough:

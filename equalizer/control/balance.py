@@ -7,8 +7,9 @@ from equalizer.control import holds as channel
 from equalizer.control.cycle import Cycle
 from equalizer.control.image import LoadEdge
 from equalizer.control.lookahead import CLUSTER_S, Course, course, foresee
+from equalizer.control.reasons import Reason
 from equalizer.control.regulator import STILL, confirm, is_engaged
-from equalizer.control.state import ControlState, Look, Reason
+from equalizer.control.state import ControlState, Look
 from schemas.messages import Policy
 
 LEAD_S = 3.0
@@ -35,7 +36,7 @@ def balance(state: ControlState, cycle: Cycle) -> tuple[ControlState, float, flo
     ahead = course(asked_w, image.edges)
     mismatch_w = asked_w - cycle.total_w(now_s)
     engaged = is_engaged(state.engaged, mismatch_w, settings) or cycle.is_opposed(now_s)
-    state = replace(state, engaged=engaged, cause=state.cause if engaged else Reason.PLAN)
+    state = replace(state, engaged=engaged, cause=state.cause if engaged else Reason.ANNOUNCED)
     state, due_s = _act(state, cycle, ahead, mismatch_w)
     return state, asked_w, due_s
 
@@ -49,14 +50,15 @@ def _ask(state: ControlState, cycle: Cycle) -> tuple[ControlState, float]:
     image, settings = cycle.image, cycle.settings
     remainder_w = image.remainder_power_w + cycle.readout.error_w
     baseline_w = state.baseline_w + (image.transferred_power_w - state.transferred_w)
-    announced_w = state.target_power_w - image.announced_power_w - state.trim.power_w
+    efficiency = cycle.readout.efficiency
+    announced_w = state.target_power_w - image.announced_power_w - state.offset_w
     confirmation, cause = STILL, state.cause
     if settings.policy is Policy.DWELL:
         if abs(remainder_w - baseline_w) > settings.release_w:
             cause = Reason.LOAD_STEP
         baseline_w = remainder_w
     else:
-        mismatch_w = announced_w - baseline_w - cycle.total_w(cycle.now_s)
+        mismatch_w = announced_w - baseline_w - efficiency.at_grid_w(cycle.total_w(cycle.now_s))
         if abs(mismatch_w) > settings.engage_w:
             mismatch_w = 0.0  # it is announced, and worked on already; only the rest waits
         imbalance_w = remainder_w - baseline_w - mismatch_w
@@ -71,7 +73,7 @@ def _ask(state: ControlState, cycle: Cycle) -> tuple[ControlState, float]:
         confirmation=confirmation,
         cause=cause,
     )
-    return state, announced_w - baseline_w
+    return state, efficiency.at_batteries_w(announced_w - baseline_w)
 
 
 def _act(state: ControlState, cycle: Cycle, ahead: Course, mismatch_w: float) -> tuple[ControlState, float]:
@@ -115,7 +117,7 @@ def _begun(state: ControlState, cycle: Cycle, ahead: Course, mismatch_w: float) 
         elif not _is_near_edge(at_s, cycle):
             next_s = min(next_s, at_s)
         elif abs(ahead.at(at_s) - cycle.total_w(at_s)) > settings.engage_w:
-            cycle.make(due, at_s, Reason.PLAN)
+            cycle.make(due, at_s, Reason.ANNOUNCED)
     again_s = (
         now_s if cycle.changed else min([now_s + LONG_LOOK_S, *(max(move.at_s - lead_s, now_s) for move in moves)])
     )

@@ -4,7 +4,7 @@
 """
 
 from collections import Counter
-from math import isfinite
+from math import inf, isfinite
 
 from equalizer.control.announcements import Announcements
 from equalizer.control.forecast import GRID_S, LARGEST_W, MICRO, Plan, is_usable
@@ -12,6 +12,8 @@ from equalizer.control.image import ChannelKey, EqualizationView, LoopImage
 from equalizer.control.records import ChannelRecord, StationRecord, Tally
 from equalizer.control.settings import ControlSettings
 from schemas.messages import ChannelPlan, ChannelTelemetry, Equalization, Presence, StationStatus
+
+LOSSES_EVERY_S = 1.0
 
 
 class LoopBook:
@@ -32,6 +34,7 @@ class LoopBook:
         self._started_s: float | None = None
         self._round_complete = False
         self._meter: tuple[float | None, float | None] = (None, None)
+        self._losses = (0.0, -inf)
 
     def telemetry(
         self, station: str, channel: str, telemetry: ChannelTelemetry, *, retained: bool, now_s: float
@@ -173,7 +176,21 @@ class LoopBook:
             round_complete=self._round_complete,
             meter_power_w=self._meter[0],
             meter_heard_s=self._meter[1],
+            load_losses_w=self._load_losses_w(now_s) if self._settings.efficiencies.is_known else 0.0,
         )
+
+    def _load_losses_w(self, now_s: float) -> float:
+        """Return what is lost between the loads' batteries and the grid; walked no more than once a second."""
+        lost_w, at_s = self._losses
+        if now_s - at_s >= LOSSES_EVERY_S:
+            of = self._settings.efficiencies.of
+            lost_w = sum(
+                of(record.key).lost_w(max(record.counted_uw, 0) / MICRO, min(record.counted_uw, 0) / MICRO)
+                for record in self._channels.values()
+                if record.equalization is None and record.counted_uw != 0
+            )
+            self._losses = (lost_w, now_s)
+        return lost_w
 
     def _age(self, now_s: float) -> None:
         """Find what has fallen silent, and whether everybody was heard."""

@@ -10,8 +10,9 @@ from equalizer.control import holds as channel
 from equalizer.control.allocation import allocate
 from equalizer.control.image import ChannelKey, EqualizationView, LoopImage
 from equalizer.control.lookahead import Move, Unit
+from equalizer.control.reasons import Reason
 from equalizer.control.settings import ControlSettings
-from equalizer.control.state import NEVER_S, ControlState, Hold, Readout, Reason
+from equalizer.control.state import NEVER_S, ControlState, Hold, Readout
 
 CLEAR_S = 0.25
 """A channel takes a sign so long after another has left the opposite one: messages travel differently long."""
@@ -35,8 +36,13 @@ class Cycle:
 
     @property
     def views(self) -> Mapping[ChannelKey, EqualizationView]:
-        """The equalization channels."""
+        """The equalization channels; the limits of those that do not deliver are what they deliver."""
         return self.readout.views
+
+    @property
+    def said(self) -> Mapping[ChannelKey, EqualizationView]:
+        """The equalization channels as they tell it themselves, delivered or not."""
+        return {view.key: view for view in self.image.equalization}
 
     @property
     def counted(self) -> frozenset[ChannelKey]:
@@ -156,6 +162,7 @@ def begin(state: ControlState, image: LoopImage, settings: ControlSettings, now_
         held[key] = (
             channel.adopt(view, settings, now_s) if before is None else channel.reconcile(before, view, settings, now_s)
         )
+    views = {key: channel.delivered(view, held[key], now_s) for key, view in views.items()}
     usable = [key for key, view in views.items() if channel.is_usable(view, now_s)]
     counted = frozenset(key for key in usable if held[key].is_counted(now_s))
     readout = Readout(
@@ -163,6 +170,7 @@ def begin(state: ControlState, image: LoopImage, settings: ControlSettings, now_
         views=MappingProxyType(views),
         counted=counted,
         error_w=sum(channel.delivery_error_w(held[key], views[key]) for key in sorted(counted)),
+        efficiency=settings.efficiencies.of_all(views[key] for key in sorted(counted)),
         renew_s=min((channel.due_s(held[key], settings) for key in usable), default=inf),
         until_s=now_s + READOUT_S,
     )

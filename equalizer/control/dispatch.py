@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from equalizer.control import holds as channel
 from equalizer.control.cycle import Cycle
-from equalizer.control.state import Order, Reason
+from equalizer.control.reasons import Reason
+from equalizer.control.state import Order
 from schemas.messages import Basis
 
 
@@ -12,22 +13,28 @@ def renew(cycle: Cycle) -> None:
     """Find the orders whose leases want renewing, that were not answered, or that the channel cannot do any more."""
     if cycle.now_s < cycle.readout.renew_s:
         return
+    said_of = cycle.said
     for key, view in cycle.views.items():
         hold = cycle.holds[key]
         if key in cycle.changed or key in cycle.renewed or not channel.is_due(hold, cycle.settings, cycle.now_s):
             continue
         present_w = hold.levels[0].power_w
         possible_w = channel.clipped_w(present_w, view)
-        if len(hold.levels) == 1 and possible_w != present_w and key in cycle.counted:
+        said = said_of[key]
+        if len(hold.levels) == 1 and possible_w != channel.clipped_w(present_w, said) and key in cycle.counted:
+            if channel.unlock_s(hold, cycle.settings) > cycle.now_s:
+                cycle.renewed[key] = Reason.RENEW if hold.answered else Reason.RESEND
+                continue
+            level = replace(hold.levels[0], power_w=possible_w)
+            cycle.holds[key] = replace(hold, levels=(level,), changed_s=cycle.now_s)
+            cycle.changed[key] = Reason.NOT_DELIVERING
+        elif len(hold.levels) == 1 and possible_w != present_w and key in cycle.counted:
             level = replace(hold.levels[0], power_w=possible_w)
             # A battery that is nearly full is cut a little at every renewal; that must not bind it for good.
             binds = abs(possible_w - present_w) > cycle.settings.engage_w
             changed_s = cycle.now_s if binds else hold.changed_s
             cycle.holds[key] = replace(hold, levels=(level,), changed_s=changed_s)
             cycle.changed[key] = Reason.LIMITS
-        elif hold.withdrawn:
-            cycle.holds[key] = replace(hold, withdrawn=False, changed_s=cycle.now_s)
-            cycle.changed[key] = Reason.NOT_DELIVERING
         else:
             cycle.renewed[key] = Reason.RENEW if hold.answered else Reason.RESEND
 
@@ -37,6 +44,7 @@ def orders(cycle: Cycle) -> tuple[Order, ...]:
     if not cycle.changed and not cycle.renewed:
         return ()
     made: list[Order] = []
+    said_of = cycle.said
     for key, view in cycle.views.items():
         reason = cycle.changed.get(key, cycle.renewed.get(key))
         if reason is None or not channel.is_usable(view, cycle.now_s):
@@ -46,7 +54,7 @@ def orders(cycle: Cycle) -> tuple[Order, ...]:
                 station=key[0],
                 channel=key[1],
                 basis=Basis(boot_id=view.boot_id, seq=view.seq),
-                steps=channel.steps(cycle.holds[key], view, cycle.now_s),
+                steps=channel.steps(cycle.holds[key], said_of[key], cycle.now_s),
                 kind="change" if key in cycle.changed else "refresh",
                 reason=reason.value,
             )

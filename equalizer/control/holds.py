@@ -6,7 +6,7 @@ from math import isfinite
 from equalizer.control.allocation import Slot
 from equalizer.control.image import EqualizationView
 from equalizer.control.settings import LOCK_MARGIN_S, ControlSettings
-from equalizer.control.state import NEVER_S, Hold, Level
+from equalizer.control.state import NEVER_S, Cap, Hold, Level
 from schemas.messages import SetpointResult, SetpointStep
 
 BASIS_MAX_S = 10.0
@@ -15,7 +15,10 @@ ANSWER_PERIODS = 2.5
 TRIES = 3
 DELIVERY_S = 10.0
 DELIVERY_RATIO = 0.05
-RETRY_S = 30.0
+DELIVERY_AGAIN_S = 2.0
+"""A channel that failed before is judged sooner: whoever tries it again should not pay for it as long."""
+RETRY_FIRST_S = 1.0
+RETRY_LAST_S = 30.0
 SETTLE_PERIODS = 2.0
 
 
@@ -45,7 +48,10 @@ def adopt(view: EqualizationView, settings: ControlSettings, now_s: float, befor
         settled_s=now_s + ramp_s + SETTLE_PERIODS * settings.period_s,
         echo=_echo(view),
         rejected=before.rejected if before is not None else False,
+        charge_cap=before.charge_cap if before is not None else None,
+        discharge_cap=before.discharge_cap if before is not None else None,
         retry_s=before.retry_s if before is not None else NEVER_S,
+        retry_wait_s=before.retry_wait_s if before is not None else 0.0,
     )
 
 
@@ -60,7 +66,10 @@ def left(hold: Hold, settings: ControlSettings, now_s: float) -> Hold | None:
         changed_s=changed_s,
         prior_changed_s=changed_s,
         echo=hold.echo,
+        charge_cap=hold.charge_cap,
+        discharge_cap=hold.discharge_cap,
         retry_s=hold.retry_s,
+        retry_wait_s=hold.retry_wait_s,
     )
 
 
@@ -101,16 +110,70 @@ def _answered(hold: Hold, view: EqualizationView, settings: ControlSettings, now
 def _delivering(hold: Hold, view: EqualizationView, settings: ControlSettings, now_s: float) -> Hold:
     """Find a channel that for long has not done what it said it applies."""
     tolerance_w = max(settings.release_w, DELIVERY_RATIO * max(view.charge_limit_w, view.discharge_limit_w))
-    if abs(delivery_error_w(hold, view)) <= tolerance_w:
+    if not _is_settled(hold, view):
         return hold if hold.off_since_s is None else replace(hold, off_since_s=None)
+    asked_w = clipped_w(hold.levels[0].power_w, view)
+    if abs(view.power_w - asked_w) <= tolerance_w:
+        return _absolved(hold, asked_w, tolerance_w)
+    cap = hold.charge_cap if asked_w > 0.0 else hold.discharge_cap
+    if cap is not None and cap.order_s == hold.changed_s and now_s >= cap.until_s:
+        return hold  # it is known, and the order stands until the channel may be changed
     if hold.off_since_s is None:
         return replace(hold, off_since_s=now_s)
-    if now_s - hold.off_since_s < DELIVERY_S:
+    failed_before = cap is not None or hold.retry_wait_s > 0.0
+    if now_s - hold.off_since_s < (DELIVERY_AGAIN_S if failed_before else DELIVERY_S):
         return hold
-    asked_w = hold.levels[0].power_w
-    # Never more than was asked: what delivers too much would only deliver more.
-    left_w = min(max(view.power_w, min(asked_w, 0.0)), max(asked_w, 0.0))
-    return replace(_standing(hold, left_w, now_s), retry_s=now_s + RETRY_S, withdrawn=left_w != asked_w)
+    return _failed(replace(hold, off_since_s=None), view, asked_w, now_s)
+
+
+def _failed(hold: Hold, view: EqualizationView, asked_w: float, now_s: float) -> Hold:
+    """Take a channel as saturated where it does too little, and count upon it no more where it does too much."""
+    if asked_w > 0.0 and view.power_w < asked_w:
+        return replace(hold, charge_cap=_cap(hold, hold.charge_cap, view.power_w, now_s))
+    if asked_w < 0.0 and view.power_w > asked_w:
+        return replace(hold, discharge_cap=_cap(hold, hold.discharge_cap, -view.power_w, now_s))
+    wait_s = _longer_s(hold.retry_wait_s)
+    return replace(hold, retry_s=now_s + wait_s, retry_wait_s=wait_s)
+
+
+def _is_settled(hold: Hold, view: EqualizationView) -> bool:
+    """Tell whether telemetry must show the present level."""
+    return hold.answered and len(hold.levels) == 1 and view.heard_s >= hold.settled_s
+
+
+def _cap(hold: Hold, before: Cap | None, delivered_w: float, now_s: float) -> Cap:
+    """Return the cap for what a channel delivers in the direction that it was asked for."""
+    wait_s = _longer_s(before.wait_s if before is not None else 0.0)
+    return Cap(max(delivered_w, 0.0), now_s + wait_s, wait_s, hold.changed_s)
+
+
+def _longer_s(wait_s: float) -> float:
+    return min(max(RETRY_FIRST_S, 2.0 * wait_s), RETRY_LAST_S)
+
+
+def _absolved(hold: Hold, asked_w: float, tolerance_w: float) -> Hold:
+    """Forget what a channel could not do, now that it does what it is asked."""
+    charge_cap, discharge_cap = hold.charge_cap, hold.discharge_cap
+    if charge_cap is not None and asked_w > charge_cap.power_w + tolerance_w:
+        charge_cap = None
+    if discharge_cap is not None and -asked_w > discharge_cap.power_w + tolerance_w:
+        discharge_cap = None
+    if hold.off_since_s is None and charge_cap is hold.charge_cap and discharge_cap is hold.discharge_cap:
+        return hold if hold.retry_wait_s == 0.0 else replace(hold, retry_wait_s=0.0)
+    return replace(hold, off_since_s=None, charge_cap=charge_cap, discharge_cap=discharge_cap, retry_wait_s=0.0)
+
+
+def delivered(view: EqualizationView, hold: Hold, now_s: float) -> EqualizationView:
+    """Return a channel with the limits that it was found to keep to; it is saturated there for now."""
+    charge_cap, discharge_cap = hold.charge_cap, hold.discharge_cap
+    if charge_cap is None and discharge_cap is None:
+        return view
+    charge_w, discharge_w = view.charge_limit_w, view.discharge_limit_w
+    if charge_cap is not None and charge_cap.is_active(hold, now_s):
+        charge_w = min(charge_w, charge_cap.power_w)
+    if discharge_cap is not None and discharge_cap.is_active(hold, now_s):
+        discharge_w = min(discharge_w, discharge_cap.power_w)
+    return replace(view, charge_limit_w=charge_w, discharge_limit_w=discharge_w)
 
 
 def _standing(hold: Hold, power_w: float, now_s: float) -> Hold:
@@ -176,6 +239,7 @@ def slot(view: EqualizationView, hold: Hold, settings: ControlSettings, at_s: fl
         soc_ratio=view.soc_ratio,
         lowest_w=min(coming_w),
         highest_w=max(coming_w),
+        curve=settings.curves.get(view.key, ()),
     )
 
 
@@ -210,7 +274,6 @@ def change(
         answered=True,
         pending=True,
         tries=0,
-        withdrawn=False,
         off_since_s=None,
     )
 

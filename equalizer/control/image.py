@@ -79,3 +79,5 @@ class LoopImage:
     """Every channel of every online station has been heard live, or was given three periods to speak."""
     meter_power_w: float | None
     meter_heard_s: float | None
+    load_losses_w: float = 0.0
+    """What the loads draw from the grid beyond what their batteries show, where efficiencies are known."""

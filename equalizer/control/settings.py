@@ -1,9 +1,13 @@
 """What the control needs of equalizer.toml, in one frozen value."""
 
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Self, TypeAlias
 
-from equalizer.config import EqualizerSettings
+from equalizer.config import AUTO, FIRST_ENGAGE_W, EqualizerSettings
+from equalizer.control.image import ChannelKey
+from equalizer.control.losses import Efficiencies, Efficiency
 from schemas.messages import Policy
 
 STALE_PERIODS = 3.0
@@ -13,6 +17,11 @@ HORIZON_S = 45.0
 HORIZON_DELAYS = 2.0
 LOCK_MARGIN_S = 0.3
 """Two setpoints may travel differently long; what arrives is still `delay_s` apart."""
+RELEASE_RATIO = 0.3
+"""With `engage_w = "auto"`, `release_w` is this part of it."""
+
+Curve: TypeAlias = tuple[tuple[float, float], ...]
+"""Efficiency by power: pairs of W (rising) and ratio."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,8 +30,10 @@ class ControlSettings:
 
     policy: Policy = Policy.CONFIRM
     delay_s: float = 15.0
-    engage_w: float = 1000.0
+    engage_w: float = FIRST_ENGAGE_W
     release_w: float = 300.0
+    auto_band: bool = False
+    """The band finds its width by itself; the two above are the first ones."""
     freeze_w: float = 50000.0
     target_power_w: float = 0.0
     period_s: float = 1.0
@@ -31,6 +42,13 @@ class ControlSettings:
     meter_gain: float = 0.05
     """Part of what the meter shows beyond the channels that is corrected per second; 0: shown, not used."""
     meter_stale_s: float = 10.0
+    meter_delay_s: float = 0.0
+    """By how much the meter's readings are later than the channels' telemetry."""
+    charge_recovery: bool = False
+    """Batteries are brought back towards the middle by what is left over anyway."""
+    efficiencies: Efficiencies = field(default_factory=Efficiencies)
+    curves: Mapping[ChannelKey, Curve] = field(default_factory=lambda: MappingProxyType({}))
+    """Of equalization channels, at partial load."""
 
     @property
     def stale_s(self) -> float:
@@ -50,11 +68,13 @@ class ControlSettings:
     @classmethod
     def of(cls, settings: EqualizerSettings) -> Self:
         """Return the control's part of a configuration."""
+        auto = settings.control.engage_w == AUTO
         return cls(
             policy=settings.control.policy,
             delay_s=settings.control.delay_s,
-            engage_w=settings.control.engage_w,
-            release_w=settings.control.release_w,
+            engage_w=settings.control.first_engage_w,
+            release_w=RELEASE_RATIO * FIRST_ENGAGE_W if auto else settings.control.release_w,
+            auto_band=auto,
             freeze_w=settings.control.freeze_w,
             target_power_w=settings.loop.target_power_w,
             period_s=settings.telemetry.period_s,
@@ -62,4 +82,17 @@ class ControlSettings:
             refresh_s=settings.setpoint.refresh_s,
             meter_gain=settings.meter.gain,
             meter_stale_s=settings.meter.stale_s,
+            meter_delay_s=settings.meter.delay_s,
+            charge_recovery=settings.control.charge_recovery,
+            efficiencies=Efficiencies(
+                MappingProxyType(
+                    {
+                        (item.station, item.channel): Efficiency(item.charging_efficiency, item.discharging_efficiency)
+                        for item in settings.channel
+                    }
+                )
+            ),
+            curves=MappingProxyType(
+                {(item.station, item.channel): item.efficiency for item in settings.channel if item.efficiency}
+            ),
         )

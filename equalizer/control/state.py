@@ -3,42 +3,19 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
+from equalizer.control.band import UNMEASURED, Band
 from equalizer.control.image import ChannelKey, EqualizationView, LoadEdge
+from equalizer.control.losses import LOSSLESS, Efficiency
+from equalizer.control.reasons import Reason
 from equalizer.control.regulator import STILL, Confirmation
 from equalizer.control.trim import UNTRIMMED, Trim
 from schemas.messages import Basis, Phase, SetpointStep
 
 OrderKind: TypeAlias = Literal["change", "refresh"]
 NEVER_S = -math.inf
-
-
-class Reason(StrEnum):
-    """Why something was changed, or held back; labels of metrics and of LoopBalance."""
-
-    LOAD_STEP = "load_step"
-    PLAN = "plan"
-    TARGET = "target"
-    LIMITS = "limits"
-    RENEW = "renew"
-    RESEND = "resend"
-    PLAN_CHANGED = "plan_changed"
-    STOP = "stop"
-    WITHIN_BAND = "within_band"
-    CONFIRMING = "confirming"
-    DWELL = "dwell"
-    PASSED_OVER = "passed_over"
-    NO_HEADROOM = "no_headroom"
-    STALE = "stale"
-    NOT_DELIVERING = "not_delivering"
-    PAUSED = "paused"
-    FROZEN = "frozen"
-    STARTING = "starting"
-    NO_EQUALIZATION_CHANNEL = "no_equalization_channel"
-    NOT_FINITE = "not_finite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +29,23 @@ class Level:
     at_s: float
     effect_s: float
     power_w: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """What a channel delivered of what it was asked in one direction: it is taken as its limit for a while."""
+
+    power_w: float
+    """Never negative."""
+    until_s: float
+    wait_s: float
+    """Doubles with every failure."""
+    order_s: float
+    """When the order was given that it did not follow; as long as that stands, the cap does."""
+
+    def is_active(self, hold: "Hold", now_s: float) -> bool:
+        """Tell whether the channel is still taken as saturated."""
+        return now_s < self.until_s or hold.changed_s == self.order_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,11 +72,12 @@ class Hold:
     tries: int = 0
     rejected: bool = False
     """It rejected the last order, or never answered it; a refresh that it applies clears this."""
-    withdrawn: bool = False
-    """It was asked for more than it delivers; that it is asked for less now has not been sent."""
     off_since_s: float | None = None
+    charge_cap: Cap | None = None
+    discharge_cap: Cap | None = None
     retry_s: float = NEVER_S
-    """A channel that did not deliver is not counted upon before this."""
+    """A channel that delivers more than it was asked, or something at 0 W, is not counted upon before this."""
+    retry_wait_s: float = 0.0
 
     def is_counted(self, now_s: float) -> bool:
         """Tell whether the channel is counted upon."""
@@ -124,6 +119,8 @@ class Readout:
     """What they do beyond what they were asked."""
     renew_s: float = math.inf
     """When the first order must go out again."""
+    efficiency: Efficiency = LOSSLESS
+    """Of the channels that are counted upon, in the mean."""
     until_s: float = NEVER_S
 
 
@@ -144,7 +141,7 @@ class ControlState:
     """What `LoopImage.transferred_power_w` was when the baseline was set."""
     confirmation: Confirmation = STILL
     engaged: bool = False
-    cause: Reason = Reason.PLAN
+    cause: Reason = Reason.ANNOUNCED
     held_back: Reason | None = None
     """Why nothing was changed at the last decision; counted once, when it begins."""
     look: Look | None = None
@@ -152,7 +149,18 @@ class ControlState:
     """When the edges ahead are looked at again."""
     readout: Readout = NOTHING_READ
     trim: Trim = UNTRIMMED
+    losses_w: float = 0.0
+    """What the loads draw beyond what their batteries show."""
+    band: Band = UNMEASURED
+    """The hysteresis band, where it finds its width by itself."""
+    other_phase_s: float | None = None
+    """Since when the limits call for the other of `balancing` and `saturated`."""
     changes: int = 0
+
+    @property
+    def offset_w(self) -> float:
+        """What is drawn from the grid beyond what the channels say."""
+        return self.trim.power_w + self.losses_w
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,17 +6,22 @@ from types import MappingProxyType
 
 from equalizer.control import holds as channel
 from equalizer.control.balance import balance
-from equalizer.control.cycle import Cycle, begin, kept, left
+from equalizer.control.band import advance as advance_band
+from equalizer.control.cycle import begin, kept, left
 from equalizer.control.dispatch import orders, renew
+from equalizer.control.explain import reason
 from equalizer.control.image import LoopImage
+from equalizer.control.reasons import Reason
 from equalizer.control.regulator import STILL
 from equalizer.control.settings import ControlSettings
-from equalizer.control.state import NOTHING_READ, ControlState, Decision, Hold, Level, Order, Reason
+from equalizer.control.state import NOTHING_READ, ControlState, Decision, Hold, Level, Order
 from equalizer.control.trim import advance as advance_trim
 from schemas.messages import Basis, Phase, SetpointStep
 
 AT_REST_W = 1.0
 """A channel that applies less is at 0 W."""
+PHASE_S = 3.0
+"""`balancing` and `saturated` change places only for what stands so long."""
 
 
 def initial(settings: ControlSettings) -> ControlState:
@@ -57,7 +62,8 @@ def adopt(state: ControlState, image: LoopImage, settings: ControlSettings, now_
         state, holds=MappingProxyType(held), readout=NOTHING_READ, confirmation=STILL, engaged=False, look=None
     )
     cycle = begin(state, image, settings, now_s)
-    baseline_w = state.target_power_w - image.announced_power_w - state.trim.power_w - cycle.total_w(now_s)
+    at_grid_w = cycle.readout.efficiency.at_grid_w(cycle.total_w(now_s))
+    baseline_w = state.target_power_w - image.announced_power_w - state.offset_w - at_grid_w
     return replace(state, baseline_w=baseline_w, transferred_w=image.transferred_power_w)
 
 
@@ -65,6 +71,9 @@ def step(
     state: ControlState, image: LoopImage, settings: ControlSettings, now_s: float
 ) -> tuple[ControlState, Decision]:
     """Decide once. Cheap enough to be called after every batch of messages; pure."""
+    if settings.auto_band:
+        state = replace(state, band=advance_band(state.band, image, settings, now_s))
+        settings = in_force(state, settings)
     if not _is_finite(state, image, now_s):
         return _passive(state, state.phase, Reason.NOT_FINITE, settings, now_s)
     if state.phase is Phase.STARTING and not image.round_complete:
@@ -100,22 +109,23 @@ def _balance(
     state: ControlState, image: LoopImage, settings: ControlSettings, now_s: float
 ) -> tuple[ControlState, Decision]:
     held = state.phase is Phase.SATURATED or image.channels_stale > 0
-    state = replace(state, trim=advance_trim(state.trim, image, settings, now_s, held=held))
+    lost_w = image.load_losses_w + _equalization_losses_w(state, image)
+    trim = advance_trim(state.trim, image, settings, now_s, losses_w=lost_w, held=held)
+    state = replace(state, trim=trim, losses_w=image.load_losses_w)
     cycle = begin(state, image, settings, now_s)
     state, asked_w, look_s = balance(state, cycle)
     renew(cycle)
     made = orders(cycle)
     changes = sum(order.kind == "change" for order in made)
     shortfall_w = cycle.shortfall_w(asked_w)
-    saturated = abs(shortfall_w) > settings.release_w
-    reason = _reason(state, cycle, made, saturated=saturated)
-    held_back = None if changes > 0 or reason is Reason.WITHIN_BAND else reason
+    phase, other_phase_s = _phase(state, shortfall_w, settings, now_s)
+    why, held_back = reason(state, cycle, made, asked_w, saturated=phase is Phase.SATURATED)
     confirmed_s = state.confirmation.due_s(settings)
     decision = Decision(
-        phase=Phase.SATURATED if saturated else Phase.BALANCING,
+        phase=phase,
         orders=made,
         shortfall_w=shortfall_w,
-        reason=reason.value,
+        reason=why.value,
         suppressed=() if held_back is None or held_back is state.held_back else ((held_back.value, 1),),
         next_due_s=_next_due_s(
             settings, now_s, look_s, cycle.readout.renew_s, confirmed_s if confirmed_s is not None else inf
@@ -125,27 +135,41 @@ def _balance(
         kept(state, cycle),
         phase=decision.phase,
         held_back=held_back,
+        other_phase_s=other_phase_s,
         changes=state.changes + changes,
     )
     return state, decision
 
 
-def _reason(state: ControlState, cycle: Cycle, made: tuple[Order, ...], *, saturated: bool) -> Reason:
-    """Return why something was changed, or else why nothing was."""
-    for order in made:
-        if order.kind == "change":
-            return Reason(order.reason)
-    if state.engaged:
-        counted = [key for key in cycle.views if key in cycle.counted]
-        if not counted:
-            usable = any(channel.is_usable(view, cycle.now_s) for view in cycle.views.values())
-            return Reason.NOT_DELIVERING if usable else Reason.STALE
-        if state.look is not None and state.look.passed_over:
-            return Reason.PASSED_OVER
-        if saturated:
-            return Reason.NO_HEADROOM
-        return Reason.NO_HEADROOM if cycle.is_any_free(cycle.now_s) else Reason.DWELL
-    return Reason.WITHIN_BAND if state.confirmation.since_s is None else Reason.CONFIRMING
+def in_force(state: ControlState, settings: ControlSettings) -> ControlSettings:
+    """Return the settings with the hysteresis band that is in force."""
+    if not settings.auto_band or settings.engage_w == state.band.engage_w:
+        return settings
+    return replace(settings, engage_w=state.band.engage_w, release_w=state.band.release_w)
+
+
+def _phase(
+    state: ControlState, shortfall_w: float, settings: ControlSettings, now_s: float
+) -> tuple[Phase, float | None]:
+    """Return `balancing` or `saturated`, and since when the other one is called for.
+
+    Beyond `engage_w` the channels are saturated at once; else either must stand for a while, or noise at the limits
+    would have the phase flap.
+    """
+    was, short_w = state.phase is Phase.SATURATED, abs(shortfall_w)
+    saturated = short_w > settings.release_w
+    if saturated is was:
+        return Phase.SATURATED if was else Phase.BALANCING, None
+    since_s = now_s if state.other_phase_s is None else state.other_phase_s
+    if (saturated and short_w > settings.engage_w) or now_s - since_s >= PHASE_S:
+        return Phase.SATURATED if saturated else Phase.BALANCING, None
+    return Phase.SATURATED if was else Phase.BALANCING, since_s
+
+
+def _equalization_losses_w(state: ControlState, image: LoopImage) -> float:
+    """Return what the equalization channels draw beyond what their batteries show."""
+    power_w = image.equalization_power_w
+    return state.readout.efficiency.at_grid_w(power_w) - power_w
 
 
 def _pause(
@@ -190,20 +214,20 @@ def _at_rest(hold: Hold, now_s: float) -> Hold:
 
 
 def _passive(
-    state: ControlState, phase: Phase, reason: Reason, settings: ControlSettings, now_s: float
+    state: ControlState, phase: Phase, why: Reason, settings: ControlSettings, now_s: float
 ) -> tuple[ControlState, Decision]:
     """Change nothing and renew nothing."""
-    suppressed = () if state.held_back is reason else ((reason.value, 1),)
+    suppressed = () if state.held_back is why else ((why.value, 1),)
     due_s = _next_due_s(settings, now_s)
-    state = replace(_quiet(state), phase=phase, held_back=reason)
-    return state, Decision(phase, (), 0.0, reason.value, suppressed, due_s)
+    state = replace(_quiet(state), phase=phase, held_back=why, other_phase_s=None)
+    return state, Decision(phase, (), 0.0, why.value, suppressed, due_s)
 
 
 def _alone(
     state: ControlState, image: LoopImage, settings: ControlSettings, now_s: float
 ) -> tuple[ControlState, Decision]:
     """Nothing is there to balance with: all that would be asked is short."""
-    asked_w = state.target_power_w - image.total_power_w
+    asked_w = state.target_power_w - image.total_power_w - image.load_losses_w
     saturated = abs(asked_w) > settings.engage_w
     phase = Phase.SATURATED if saturated else Phase.BALANCING
     state, decision = _passive(state, phase, Reason.NO_EQUALIZATION_CHANNEL, settings, now_s)

@@ -19,10 +19,10 @@ from simulation.peers.zendure import Zendure
 from simulation.scenario import Controller as Kind
 
 LAWS: dict[Kind, Callable[[EqualizerSettings], Law]] = {
-    Kind.LITERAL_DELAY: lambda settings: LiteralDelay(settings.control.engage_w, settings.control.delay_s),
+    Kind.LITERAL_DELAY: lambda settings: LiteralDelay(settings.control.first_engage_w, settings.control.delay_s),
     Kind.OPENEMS: lambda settings: OpenEms(),  # noqa: ARG005 - it has none of our settings
     Kind.OPENEMS_PID: lambda settings: OpenEms(PidFilter()),  # noqa: ARG005 - the same
-    Kind.OPENDTU: lambda settings: OpenDtu(settings.control.engage_w),
+    Kind.OPENDTU: lambda settings: OpenDtu(settings.control.first_engage_w),
     Kind.ZENDURE: lambda settings: Zendure(),  # noqa: ARG005 - the same
     Kind.ASTRAMETER: lambda settings: AstraMeter(),  # noqa: ARG005 - the same
 }

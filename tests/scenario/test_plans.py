@@ -24,7 +24,7 @@ def test_an_edge_announced_ahead_is_met_ahead_inside_the_steps(policy: Policy) -
     plant.announce(1, (0.0, 0.0), (20.0, 30_000.0))
     spent_wh = residual_wh(plant, 30)
     ((at_s, order),) = plant.changes
-    assert order.reason == "plan"
+    assert order.reason == "announced"
     assert at_s < begun_s + 20.0
     now, ahead = order.steps
     assert now.power_w == 0.0

@@ -28,6 +28,13 @@ GAUGES = Gauges(
     meter_power_w=801.0,
     stations_online=4,
     channels={"fresh": 31, "stale": 1},
+    engage_w=1000.0,
+    release_w=300.0,
+    headroom_w={"charge": 80e3, "discharge": 40e3},
+    regret_ratio=1.4,
+    bound_w=900.0,
+    ignored={"plan_contradicted": 2},
+    decision_log={"written": 3, "lost": 0},
 )
 
 
@@ -49,6 +56,8 @@ def test_every_name_of_the_specification_is_there_with_its_loop() -> None:
     counters.sent["refresh"] = 3
     counters.suppressed["dwell"] = 4
     counters.refused["stale_basis"] = 1
+    counters.decisions["announced"] = 6
+    counters.residual_j = dict(counters.residual_j) | {"ramp": 12.5}
     text = exposition(counters)
     found = values(text)
     assert found["zeroloop_total_power_watts",] == 812.0
@@ -65,6 +74,16 @@ def test_every_name_of_the_specification_is_there_with_its_loop() -> None:
     assert found["zeroloop_setpoints_sent_total", "refresh"] == 3.0
     assert found["zeroloop_setpoints_refused_total", "stale_basis"] == 1.0
     assert found["zeroloop_suppressed_changes_total", "dwell"] == 4.0
+    assert found["zeroloop_suppressed_changes_total", "confirming"] == 0.0
+    assert found["zeroloop_decisions_total", "announced"] == 6.0
+    assert found["zeroloop_residual_energy_joules_total", "ramp"] == 12.5
+    assert found["zeroloop_engage_power_watts",] == 1000.0
+    assert found["zeroloop_release_power_watts",] == 300.0
+    assert found["zeroloop_headroom_power_watts", "discharge"] == 40e3
+    assert found["zeroloop_regret_ratio",] == 1.4
+    assert found["zeroloop_bound_power_watts",] == 900.0
+    assert found["zeroloop_ignored_messages_total", "plan_contradicted"] == 2.0
+    assert found["zeroloop_decision_log_lines_total", "lost"] == 0.0
     assert {"import", "export", "avoided"} <= {key[1] for key in found if key[0] == "zeroloop_energy_joules_total"}
     own = [line for line in text.splitlines() if line.startswith("zeroloop_")]
     assert all('loop="main"' in line for line in own)

@@ -12,24 +12,24 @@ def told(*orders: tuple[float, list[tuple[float, float]], str]) -> Witness:
 
 
 def test_a_refresh_is_no_change() -> None:
-    witness = told((0.0, [(0.0, 500.0)], "plan"), (5.0, [(0.0, 500.4)], "renew"))
+    witness = told((0.0, [(0.0, 500.0)], "announced"), (5.0, [(0.0, 500.4)], "renew"))
     assert [change.to_w for change in witness.changes] == [500.0]
 
 
 def test_what_was_sent_ahead_counts_from_when_it_comes_into_force() -> None:
-    witness = told((0.0, [(0.0, 500.0), (4.0, 900.0)], "plan"), (14.0, [(0.0, 100.0)], "load_step"))
+    witness = told((0.0, [(0.0, 500.0), (4.0, 900.0)], "announced"), (14.0, [(0.0, 100.0)], "load_step"))
     assert [(change.at_s, change.to_w) for change in witness.changes] == [(0.0, 500.0), (4.0, 900.0), (14.0, 100.0)]
     assert [change.at_s for change in hasty([witness], 10.0)] == [4.0]
     assert [change.at_s for change in hasty([witness], 10.5)] == [4.0, 14.0]
 
 
 def test_a_later_setpoint_voids_what_was_in_store() -> None:
-    witness = told((0.0, [(0.0, 500.0), (4.0, 900.0)], "plan"), (3.0, [(0.0, 500.0)], "plan_changed"))
+    witness = told((0.0, [(0.0, 500.0), (4.0, 900.0)], "announced"), (3.0, [(0.0, 500.0)], "plan_changed"))
     assert [change.to_w for change in witness.changes] == [500.0]
 
 
 def test_a_reduction_for_safety_may_come_at_any_time_and_a_rise_may_not() -> None:
-    reduced = told((0.0, [(0.0, 500.0)], "plan"), (1.0, [(0.0, 100.0)], "limits"))
-    raised = told((0.0, [(0.0, 500.0)], "plan"), (1.0, [(0.0, 700.0)], "limits"))
+    reduced = told((0.0, [(0.0, 500.0)], "announced"), (1.0, [(0.0, 100.0)], "limits"))
+    raised = told((0.0, [(0.0, 500.0)], "announced"), (1.0, [(0.0, 700.0)], "limits"))
     assert hasty([reduced], 10.0) == ()
     assert len(hasty([raised], 10.0)) == 1

@@ -1,0 +1,75 @@
+"""What balancing has cost and saved so far, and why: energy, the split of what was left over, and the regret."""
+
+from dataclasses import replace
+from types import MappingProxyType
+
+from equalizer.control import energy, residual
+from equalizer.control.image import LoopImage
+from equalizer.control.regret import Regret, RegretMeter
+from equalizer.control.settings import ControlSettings
+from equalizer.control.state import ControlState
+from equalizer.control.step import in_force
+from equalizer.ledger import SavedAccount
+from equalizer.metrics import Counters
+from schemas.messages import Phase
+
+
+class Account:
+    """Kept up to date with every decision; what is dear is done once a second.
+
+    Args:
+        settings: of the control.
+        saved: the energy account of earlier runs.
+        counters: of energy, for Prometheus.
+    """
+
+    def __init__(self, settings: ControlSettings, *, saved: SavedAccount, counters: Counters) -> None:
+        self.energy = energy.EnergyBook(
+            import_wh=saved.import_wh, export_wh=saved.export_wh, unbalanced_wh=saved.unbalanced_wh
+        )
+        self.residual = residual.ResidualBook()
+        self._settings = settings
+        self._counters = counters
+        self._regret = RegretMeter(settings.delay_s)
+
+    @property
+    def regret(self) -> Regret | None:
+        """How far the last quarter of an hour was from the best possible; None: not known yet."""
+        return self._regret.last
+
+    def interrupt(self) -> None:
+        """Note that what follows is not known: a part of the loop is not the loop."""
+        self.energy = replace(self.energy, at_s=None)
+        self.residual = replace(self.residual, at_s=None)
+        self._regret.forget()
+
+    def advance(self, state: ControlState, image: LoopImage, now_s: float) -> None:
+        """Go on to a decision's state and image."""
+        if state.phase is Phase.STARTING:
+            self.interrupt()
+            return
+        before = self.energy
+        self.energy = after = energy.advance(before, image, now_s)
+        self._counters.energy.add_wh(
+            import_wh=after.import_wh - before.import_wh,
+            export_wh=after.export_wh - before.export_wh,
+            avoided_wh=after.avoided_wh - before.avoided_wh,
+        )
+        if self.residual.is_due(now_s):
+            self._split(state, image, now_s)
+
+    def _split(self, state: ControlState, image: LoopImage, now_s: float) -> None:
+        settings = in_force(state, self._settings)
+        whole_uw, parts_uw = residual.split_uw(state, image, settings, now_s)
+        self.residual = residual.advance(self.residual, whole_uw, parts_uw, now_s)
+        self._counters.residual_j = MappingProxyType(self.residual.joules())
+        if state.phase not in (Phase.BALANCING, Phase.SATURATED):
+            self._regret.forget()
+            return
+        self._regret.sample(
+            state.target_power_w - image.load_power_w - state.offset_w,
+            image.total_power_w + state.offset_w - state.target_power_w,
+            channels=len(image.equalization),
+            charge_w=sum(view.charge_limit_w for view in image.equalization),
+            discharge_w=sum(view.discharge_limit_w for view in image.equalization),
+        )

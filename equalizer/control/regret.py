@@ -1,0 +1,105 @@
+"""How far the control is from the best possible, while it runs: the last quarter of an hour against its bound.
+
+The bound is worked out over a snapshot of the window, a few ticks every second, so that no cycle takes long for it.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from equalizer.control.bound import LeastResidual
+
+SAMPLE_S = 1.0
+WINDOW = 900
+"""Seconds that are looked back on."""
+LEAST = 120
+"""Fewer samples say nothing."""
+PASS = 60
+"""Samples' time that one pass over the window takes."""
+CELLS = 160
+MOST_CHANNELS = 24
+"""More channels have more changes than a load can ask for in one delay; their bound is taken as that of so many."""
+NOTHING_W = 1.0
+"""Below this a bound is nothing to divide by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Regret:
+    """What a pass found; mean powers over its window, W."""
+
+    residual_w: float
+    bound_w: float
+
+    @property
+    def ratio(self) -> float | None:
+        """Residual by bound; None where the bound is next to nothing."""
+        return self.residual_w / self.bound_w if self.bound_w >= NOTHING_W else None
+
+
+@dataclass(slots=True)
+class _Pass:
+    """One pass at work."""
+
+    asked_w: list[float]
+    residual_w: float
+    beyond_w: float
+    """What is beyond the limits whatever is done, in the mean."""
+    game: LeastResidual | None
+    """None: no budget binds, or there is nothing to choose."""
+    done: int = 0
+
+
+class RegretMeter:
+    """Takes a sample a second, and knows the regret of the last pass.
+
+    Args:
+        delay_s: the time in which each channel changes at most once.
+    """
+
+    def __init__(self, delay_s: float) -> None:
+        self.last: Regret | None = None
+        self._window = round(delay_s / SAMPLE_S)
+        self._samples: deque[tuple[float, float]] = deque(maxlen=WINDOW)
+        self._pass: _Pass | None = None
+
+    def forget(self) -> None:
+        """Begin anew: what was between is not known."""
+        self._samples.clear()
+        self._pass = None
+
+    def sample(self, asked_w: float, residual_w: float, *, channels: int, charge_w: float, discharge_w: float) -> None:
+        """Take one sample, and go on with the pass.
+
+        Args:
+            asked_w: what all equalization channels together would have had to do.
+            residual_w: what was left.
+            channels: how many equalization channels there are.
+            charge_w: what all of them can take together.
+            discharge_w: what all of them can give together.
+        """
+        self._samples.append((asked_w, abs(residual_w)))
+        if self._pass is None:
+            if len(self._samples) < LEAST:
+                return
+            self._pass = self._begun(channels, charge_w, discharge_w)
+        at = self._pass
+        share = -(-len(at.asked_w) // PASS)
+        if at.game is not None:
+            at.game.advance(islice(at.asked_w, at.done, at.done + share))
+        at.done += share
+        if at.done >= len(at.asked_w):
+            found_w = at.beyond_w if at.game is None else at.beyond_w + at.game.mean_w()
+            self.last, self._pass = Regret(at.residual_w, found_w), None
+
+    def _begun(self, channels: int, charge_w: float, discharge_w: float) -> _Pass:
+        samples = np.array(self._samples)
+        asked_w, residual_w = samples[:, 0], float(samples[:, 1].mean())
+        possible_w = np.clip(asked_w, -discharge_w, charge_w)
+        beyond_w = float(np.abs(asked_w - possible_w).mean())
+        low_w, high_w = float(possible_w.min()), float(possible_w.max())
+        game = None
+        if channels > 0 and self._window > 0 and high_w > low_w:
+            game = LeastResidual(low_w, high_w, channels=min(channels, MOST_CHANNELS), window=self._window, cells=CELLS)
+        return _Pass(possible_w.tolist(), residual_w, beyond_w, game)
