@@ -114,6 +114,12 @@ async def test_a_clean_stop_ends_at_zero_says_offline_and_keeps_the_energy(
             assert loop.time() - started_s < 3.0
         assert eq.channels["1"].power_w == 0.0
         await until(lambda: newest(observer, "server")["status"] == "offline")
+        last = newest(observer, "balance")
+        assert (last["phase"], last["equalization_power_w"]) == ("standby", 0.0)
+        log = (tmp_path / "state" / "decisions-main.jsonl").read_text().splitlines()
+        decisions = [(entry["kind"], entry["reason"]) for entry in map(json.loads, log)]
+        assert ("held_back", "starting") in decisions
+        assert decisions[-1] == ("change", "stop")
         before = json.loads((tmp_path / "state" / "energy-main.json").read_text())
         assert before["unbalanced_wh"] > 0.0
         async with equalizing(settings(mosquitto.port), tmp_path):
