@@ -1,5 +1,7 @@
 """Every decision explains itself: the reason for what is held back, and what each cause leaves."""
 
+from itertools import pairwise
+
 import pytest
 
 from equalizer.control.reasons import HELD_BACK, SENT, Reason
@@ -147,7 +149,7 @@ def test_noise_at_the_limits_does_not_make_the_phase_flap(seed: int) -> None:
     begun = len(plant.decisions)
     plant.run(120)
     phases = [decision.phase for _, decision in plant.decisions[begun:]]
-    turns = sum(later is not earlier for earlier, later in zip(phases, phases[1:], strict=False))
+    turns = sum(later is not earlier for earlier, later in pairwise(phases))
     assert turns <= 4
 
 
