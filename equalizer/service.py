@@ -26,6 +26,7 @@ from schemas.messages import Phase
 from schemas.settings import ConfigurationError
 from schemas.topics import LoopTopic, loop_topic
 from transport.session import Session
+from transport.supervision import NOBODY, Supervisor
 
 _LOG = logging.getLogger(__name__)
 
@@ -42,15 +43,23 @@ class EqualizerService:
         base_dir: what relative paths in it start from.
         clock: monotonic seconds.
         utc: seconds since 1970, for labels only.
+        supervisor: hears that it has started, of every completed cycle, and that it ends.
     """
 
     def __init__(
-        self, settings: EqualizerSettings, *, base_dir: Path, clock: Callable[[], float], utc: Callable[[], float]
+        self,
+        settings: EqualizerSettings,
+        *,
+        base_dir: Path,
+        clock: Callable[[], float],
+        utc: Callable[[], float],
+        supervisor: Supervisor = NOBODY,
     ) -> None:
         self.settings = settings
         self.counters = Counters()
         self._clock = clock
         self._utc = utc
+        self._supervisor = supervisor
         self._ledger = Ledger(base_dir / settings.state.dir, settings.loop.name)
         self._reached = asyncio.Event()
         self._journal = Journal(
@@ -76,7 +85,9 @@ class EqualizerService:
             advertised = _started(self._advertise(), "equalizer-advertise", exits)
             stopped = _started(stop.wait(), "equalizer-stop", exits)
             failed = _started(self._duty.until_failure(), "equalizer-failure", exits)
+            self._supervisor.ready()
             await asyncio.wait({stopped, session, second, failed}, return_when=asyncio.FIRST_COMPLETED)
+            self._supervisor.stopping()
             await self._duty.leave()
             await self._session.flush(_FLUSH_S)
             self._save()
@@ -170,6 +181,7 @@ class EqualizerService:
         while True:
             await asyncio.sleep(_SECOND_S)
             self._duty.second()
+            self._supervisor.alive(self._duty.hindrance() or self.phase)
             if self._clock() - saved_s >= _SAVE_EVERY_S:
                 saved_s = self._clock()
                 await asyncio.to_thread(self._save)

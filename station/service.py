@@ -21,6 +21,7 @@ from station.rack import TICK_S, Rack, hardware
 from station.schedule import Cycle
 from station.store import Keeper, Store
 from transport.session import ConnectionFailedError
+from transport.supervision import NOBODY, Supervisor
 
 _RETRY_S = 1.0
 _LONGEST_WIND_DOWN_S = 30.0
@@ -28,6 +29,8 @@ _WIND_DOWN_MARGIN_S = 2.0
 _STORE_S = 5.0
 _SETTLE_TICKS = 3
 """After the last ramp: the equipment takes its `Off`, and a sample shows it."""
+_TELL_S = 1.0
+"""Between two words to the service manager."""
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +47,7 @@ class StationService:
         version: of zeroloop.
         boot_id: new at every start; made here where it is not given.
         request: where to look for the server; by default, what the configuration and the state folder say.
+        supervisor: hears that it has started, every second that its channels are worked on, and that it ends.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class StationService:
         version: str = "0",
         boot_id: str | None = None,
         request: DiscoveryRequest | None = None,
+        supervisor: Supervisor = NOBODY,
     ) -> None:
         self.settings = settings
         self.tally = Tally()
@@ -65,6 +70,7 @@ class StationService:
         self._driver = driver
         self._clock = clock
         self._utc = utc
+        self._supervisor = supervisor
         self._request = request if request is not None else request_for(settings, state_dir)
         self._link = Link(
             Identity(
@@ -149,8 +155,10 @@ class StationService:
         ]
         stopping = asyncio.create_task(stop.wait(), name="station-stop")
         _log.info("station_started station=%s boot_id=%s", self.settings.station.id, self._link.identity.boot_id)
+        self._supervisor.ready()
         try:
             done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+            self._supervisor.stopping()
             failure = next((error for task in done if (error := task.exception()) is not None), None)
             if failure is None or isinstance(failure, StationError):
                 await self._wind_down(rack, keeper)
@@ -166,6 +174,7 @@ class StationService:
     async def _tick(self, rack: Rack) -> None:
         """Tick every 0.1 s, without drift; after a hold-up, go on from now."""
         cycle = Cycle(self._clock(), TICK_S)
+        told_s = self._clock()
         while True:
             now_s = self._clock()
             if now_s < cycle.due_s:
@@ -175,8 +184,17 @@ class StationService:
             self.tally.tick_lag_s += now_s - cycle.due_s
             self.tally.overruns += cycle.take(now_s)
             rack.tick()
+            if now_s - told_s >= _TELL_S:
+                told_s = now_s
+                self._supervisor.alive(self._state_in_words())
             # Whoever waits for the loop comes first, however far behind this is.
             await asyncio.sleep(0)
+
+    def _state_in_words(self) -> str:
+        link = self._link
+        if not link.connected:
+            return "not connected to a broker"
+        return f"loop {link.loop}, server {'online' if link.server_online else 'not heard'}"
 
     async def _stay_linked(self, rack: Rack) -> None:
         """Find the server, make sure that the name is free, and stay connected."""

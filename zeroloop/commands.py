@@ -4,6 +4,7 @@
 
 import asyncio
 import math
+import os
 from collections.abc import Callable, Coroutine
 from importlib.metadata import version
 from pathlib import Path
@@ -99,6 +100,7 @@ def equalizer(
     """Run the server that balances a loop."""
     from equalizer.config import EqualizerSettings
     from equalizer.service import EqualizerService
+    from transport.supervision import Supervisor
     from zeroloop import clocks
     from zeroloop.process import calm_collector, log_to_stderr, read_settings, until_stopped
 
@@ -109,6 +111,7 @@ def equalizer(
         base_dir=_folder(config),
         clock=clocks.monotonic_s,
         utc=clocks.unix_time_s,
+        supervisor=Supervisor(os.environ),
     )
     asyncio.run(until_stopped(service.run))
 
@@ -122,6 +125,7 @@ def station(
     from station.config import StationSettings
     from station.drivers.registry import load
     from station.service import StationService
+    from transport.supervision import Supervisor
     from zeroloop import clocks
     from zeroloop.process import log_to_stderr, read_settings, until_stopped
 
@@ -135,6 +139,7 @@ def station(
         utc=clocks.unix_time_s,
         driver=load(settings.driver.type)(options, str(_folder(config))),
         version=version("zeroloop"),
+        supervisor=Supervisor(os.environ),
     )
     asyncio.run(until_stopped(service.run))
 

@@ -202,6 +202,7 @@ class Hall:
         freeze_w: float = 1e6,
         ttl_s: float = 4.0,
         name: str = "equalizer",
+        environment: dict[str, str] | None = None,
     ) -> subprocess.Popen[bytes]:
         text = EQUALIZER.format(
             host="127.0.0.1",
@@ -215,7 +216,7 @@ class Hall:
         )
         path = self.folder / f"{name}.toml"
         path.write_text(text)
-        return self.spawn("equalizer", "--config", str(path), name=name)
+        return self.spawn("equalizer", "--config", str(path), name=name, environment=environment)
 
     def station(
         self,
@@ -225,6 +226,7 @@ class Hall:
         configured: bool = True,
         on_lost: str = "zero",
         loop: str | None = None,
+        environment: dict[str, str] | None = None,
     ) -> subprocess.Popen[bytes]:
         broker = f'[broker]\nhost = "127.0.0.1"\nport = {self.broker.port}\n' if configured else ""
         named = "" if loop is None else f'loop = "{loop}"'
@@ -233,7 +235,7 @@ class Hall:
         )
         path = self.folder / f"{name}.toml"
         path.write_text(text)
-        return self.spawn("station", "--config", str(path), name=name)
+        return self.spawn("station", "--config", str(path), name=name, environment=environment)
 
     async def command(self, *words: str) -> tuple[int, str]:
         """Run a command line to its end and return its exit code and what it said."""

@@ -19,7 +19,10 @@ from schemas.topics import WELL_KNOWN_FILTER
 from station.config import StationSettings
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
-UNITS = sorted((DEPLOY / "systemd").iterdir())
+UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+DROP_IN = DEPLOY / "systemd/mosquitto.service.d/zeroloop.conf"
+EXPOSURE = "20"
+"""The most that `systemd-analyze security` may find, in tenths."""
 
 
 def needs(program: str) -> pytest.MarkDecorator:
@@ -64,6 +67,42 @@ def test_systemd_would_have_found_a_misspelt_setting(tmp_path: Path) -> None:
         ["systemd-analyze", "verify", "--man=no", str(wrong)], capture_output=True, text=True, timeout=60, check=False
     )
     assert "RestartSecs" in run.stderr
+
+
+@needs("systemd-analyze")
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_systemd_finds_every_unit_confined(unit: Path) -> None:
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", f"--threshold={EXPOSURE}", str(unit)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@needs("systemd-analyze")
+def test_the_drop_in_confines_debians_mosquitto(tmp_path: Path) -> None:
+    """Without it that unit is far from it: the check can fail."""
+    debian = next(Path(folder) / "mosquitto.service" for folder in ("/usr/lib/systemd/system", "/lib/systemd/system"))
+    if not debian.is_file():
+        pytest.skip("needs Debian's mosquitto")
+    units = tmp_path / "etc/systemd/system"
+    units.mkdir(parents=True)
+    shutil.copy(debian, units)
+    system = next(folder for folder in ("/usr/lib/systemd/system", "/lib/systemd/system") if Path(folder).is_dir())
+    shutil.copytree(system, tmp_path / "usr/lib/systemd/system", symlinks=True, ignore=lambda *_: {"mosquitto.service"})
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", f"--root={tmp_path}"]
+    command += [f"--threshold={EXPOSURE}", "mosquitto.service"]
+    bare = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert bare.returncode != 0
+    (units / "mosquitto.service.d").mkdir()
+    shutil.copy(DROP_IN, units / "mosquitto.service.d")
+    confined = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert confined.returncode == 0, confined.stdout + confined.stderr
+
+
+@pytest.mark.parametrize("name", ["zeroloop-equalizer.service", "zeroloop-station@.service"])
+def test_a_process_that_hangs_is_started_anew(name: str) -> None:
+    lines = (DEPLOY / "systemd" / name).read_text().splitlines()
+    assert {"Type=notify", "NotifyAccess=main", "WatchdogSec=10"} <= set(lines)
+    assert "Restart=on-failure" in lines, "which a watchdog's end is"
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
