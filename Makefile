@@ -5,6 +5,7 @@
 PYTHON ?= $(shell .ci/python)
 VENV ?= .venv
 SECONDS ?=
+MINUTES ?= 10
 MINUTES ?=
 
 # What is installed is named by its content: a new checkout with the same two files installs nothing again.
@@ -51,6 +52,9 @@ bench: $(dev) tools ## the benchmarks, as a table
 fuzz: $(dev) ## hostile bytes for every parser; MINUTES=5 says for how long
 	@$(bin)/python -c "import atheris" 2>/dev/null || $(bin)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
 	$(bin)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
+
+soak: $(dev) ## random halls under random faults until the time is up; MINUTES=60
+	$(bin)/python -m tests.soak --minutes $(MINUTES) $(ARGS)
 
 lint: $(dev) ## ruff, mypy and the layers
 	$(bin)/ruff check .
