@@ -164,8 +164,8 @@ def _hasty(result: Result, scenario: Scenario) -> list[str]:
         bound = [change for change in witness.changes if not _is_for_safety(change, limits)]
         found += [
             f"{name} changed at {later.at_s - BEGIN_S:.2f} s ({later.from_w:.0f} to {later.to_w:.0f} W, "
-            f"{later.reason}) only {later.at_s - earlier.at_s:.2f} s after a change ({earlier.from_w:.0f} to {earlier.to_w:.0f} W, "
-            f"{earlier.reason}); the delay is {scenario.control.delay_s:g} s"
+            f"{later.reason}) only {later.at_s - earlier.at_s:.2f} s after a change ({earlier.from_w:.0f} to "
+            f"{earlier.to_w:.0f} W, {earlier.reason}); the delay is {scenario.control.delay_s:g} s"
             for earlier, later in pairwise(bound)
             if later.at_s - earlier.at_s < least_s - 1e-6
         ]
