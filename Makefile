@@ -5,7 +5,6 @@
 PYTHON ?= $(shell .ci/python)
 VENV ?= .venv
 SECONDS ?=
-MINUTES ?= 10
 MINUTES ?=
 
 # What is installed is named by its content: a new checkout with the same two files installs nothing again.
@@ -15,7 +14,7 @@ dev := $(VENV)/.zeroloop-dev-$(pins)
 bin := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pythons tools bench fuzz lint format schema constraints clean
+.PHONY: help demo test chaos test-pythons tools bench fuzz lint format schema constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,7 +24,7 @@ $(bin)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(runtime): | $(bin)/python
-	$(bin)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dashboard]'
+	$(bin)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	@rm -f $(VENV)/.zeroloop-*
 	@touch $@
 
@@ -43,6 +42,9 @@ tools: ## the programs that the tests drive: as root from Debian, else what is m
 test: $(dev) tools ## every test, on this Python
 	$(bin)/python -m pytest --numprocesses 4 --dist worksteal $(ARGS)
 
+chaos: $(dev) tools ## every fault on a real broker with the product's defaults; writes docs/faults.md
+	$(bin)/python -m tests.chaos $(ARGS)
+
 test-pythons: ## the unit tests on every other Python of 3.11 or newer that is found
 	@.ci/test-pythons
 
@@ -52,9 +54,6 @@ bench: $(dev) tools ## the benchmarks, as a table
 fuzz: $(dev) ## hostile bytes for every parser; MINUTES=5 says for how long
 	@$(bin)/python -c "import atheris" 2>/dev/null || $(bin)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
 	$(bin)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
-
-soak: $(dev) ## random halls under random faults until the time is up; MINUTES=60
-	$(bin)/python -m tests.soak --minutes $(MINUTES) $(ARGS)
 
 lint: $(dev) ## ruff, mypy and the layers
 	$(bin)/ruff check .

@@ -83,6 +83,7 @@ class Duty:
         self._silent = False
         self._farewell = Farewell(helm, clock=clock)
         self._leaving = False
+        self._lost = False
 
     # ── the connection ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -91,6 +92,10 @@ class Duty:
         self.connected = True
         self._marks = 0
         _LOG.info("connected epoch=%d", self.fence.epoch)
+        if self._lost:
+            self._lost = False
+            # Behind what the session has held back: the loss is told first.
+            asyncio.get_running_loop().call_soon(self._tell_of_connection, "connection_back", "connected again")
         self._begin()
         if self.fence.standing is Standing.JOINING:
             self._later(_FIRST_LOOK_S, self._announce_first)
@@ -103,7 +108,14 @@ class Duty:
         self._rhythm.stop()
         self._cancel_pending()
         self._helm.suspend()
-        _LOG.warning("connection_lost reason=%r", reason)
+        if not self._leaving:
+            self._lost = True
+            self._tell_of_connection("connection_lost", reason)
+
+    def _tell_of_connection(self, code: str, text: str) -> None:
+        lost = code == "connection_lost"
+        _LOG.log(logging.WARNING if lost else logging.INFO, "%s reason=%r", code, text)
+        self._voice.event(code, text, Severity.WARNING if lost else Severity.INFO)
 
     async def until_failure(self) -> None:
         """Wait for a decision that raises, and raise the same: this server must not go on."""

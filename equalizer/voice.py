@@ -212,7 +212,6 @@ class Voice:
             control=ControlSummary(policy=settings.control.policy, delay_s=settings.control.delay_s),
             setpoint=SetpointSummary(ttl_s=settings.setpoint.ttl_s, refresh_s=settings.setpoint.refresh_s),
             metrics_url=self._metrics_url,
-            dashboard_url=settings.dashboard.url,
         )
 
     def _publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> None:

@@ -27,8 +27,6 @@ SLICE_S = 10.0
 
 Progress = Callable[[float], None]
 """Called with the seconds that have passed."""
-Tamper = Callable[[str, bytes, float], bytes | None]
-"""Makes another message of one that a station sends: topic, payload, time; null: it never arrives."""
 
 
 @dataclass(slots=True, eq=False)
@@ -83,14 +81,10 @@ class Contest:
         scenario: with everything else.
         hall: whose led stations it gets copies of.
         seed: of everything that is drawn.
-        tamper: what becomes of the stations' messages.
     """
 
-    def __init__(
-        self, variant: VariantSection, scenario: Scenario, hall: Hall, seed: str, tamper: Tamper | None = None
-    ) -> None:
+    def __init__(self, variant: VariantSection, scenario: Scenario, hall: Hall, seed: str) -> None:
         self.variant = variant
-        self._tamper = tamper
         self.settings = settings_of(variant, scenario)
         self.timeline = Timeline()
         self._network = Network(_said(scenario.network, variant, "loss_ratio"), self.timeline, seed)
@@ -168,11 +162,6 @@ class Contest:
             if told is None:
                 return
             payload = told
-        if self._tamper is not None:
-            tampered = self._tamper(topic, payload, sent_s)
-            if tampered is None:
-                return
-            payload = tampered
         self._network.send(self._controller.take, topic, payload, qos=qos, sent_s=sent_s)
 
     def _order(self, topic: str, payload: bytes, qos: int) -> None:
@@ -210,8 +199,6 @@ class Contest:
                 witness = self._witnesses[name]
                 witness.advance(now_s)
                 equalizing = channel.state.equalizing
-                if channel.state.lease is None:
-                    witness.release(now_s)
                 trace.power_w[name].append(channel.power_w if equalizing else 0.0)
                 trace.setpoint_w[name].append(witness.level_w if equalizing else 0.0)
                 if equalizing:
@@ -243,7 +230,6 @@ def compete(
     seed: int | None = None,
     duration_s: float | None = None,
     progress: Progress = lambda passed_s: None,  # noqa: ARG005 - nobody looks
-    tamper: Callable[[], Tamper] | None = None,
 ) -> tuple[Result, ...]:
     """Run a scenario's variants, all against the same loads.
 
@@ -253,7 +239,6 @@ def compete(
         seed: another than the scenario's.
         duration_s: another than the scenario's.
         progress: told the virtual seconds that have passed.
-        tamper: makes, for each variant, what becomes of the stations' messages.
 
     Raises:
         ConfigurationError: the scenario cannot be used.
@@ -263,10 +248,7 @@ def compete(
     length_s = scenario.duration_s if duration_s is None else duration_s
     hall = build(scenario, folder, seed=number)
     loads = Loads(hall, str(number))
-    contests = [
-        Contest(variant, scenario, hall, str(number), None if tamper is None else tamper())
-        for variant in scenario.variant
-    ]
+    contests = [Contest(variant, scenario, hall, str(number)) for variant in scenario.variant]
     passed_s = 0.0
     while passed_s < length_s:
         passed_s = min(passed_s + SLICE_S, length_s)

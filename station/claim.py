@@ -5,9 +5,18 @@ import contextlib
 import logging
 from collections.abc import Callable
 
-from schemas.codec import MalformedError, decode
-from schemas.messages import ChannelTelemetry, Presence, StationStatus
-from schemas.topics import ChannelAddress, ChannelTopic, StatusAddress, channel_filter, parse, status_topic
+from schemas.codec import MalformedError, decode, encode
+from schemas.messages import ChannelTelemetry, Event, Presence, Severity, StationStatus
+from schemas.topics import (
+    ChannelAddress,
+    ChannelTopic,
+    LoopTopic,
+    StatusAddress,
+    channel_filter,
+    loop_topic,
+    parse,
+    status_topic,
+)
 from station.connection import Connection
 from transport.session import Session
 
@@ -51,9 +60,15 @@ class _Witness:
 
 
 async def living_namesake(
-    connection: Connection, station: str, *, telemetry_period_s: float, clock: Callable[[], float]
+    connection: Connection,
+    station: str,
+    boot_id: str,
+    *,
+    telemetry_period_s: float,
+    clock: Callable[[], float],
+    utc: Callable[[], float],
 ) -> str | None:
-    """Return the boot id of a living station of this name, or None.
+    """Return the boot id of a living station of this name, or None; an alarm names both of them.
 
     A status that says `online` may be left from a crash. Only telemetry that arrives while we listen proves life: a
     living station sends some of it in every period.
@@ -61,8 +76,10 @@ async def living_namesake(
     Args:
         connection: the loop.
         station: the name.
+        boot_id: of this process.
         telemetry_period_s: how often a station of this loop publishes.
         clock: monotonic seconds.
+        utc: seconds since 1970, for the alarm's label.
 
     Raises:
         ConnectionFailedError: the broker is gone again.
@@ -83,13 +100,23 @@ async def living_namesake(
         await session.connect_once(_CONNECT_S)
         await _wait(witness.status_came, _STATUS_S)
         suspect = witness.claimed_by
-        if suspect is None:
+        if suspect is None or suspect == boot_id:
             return None
         _log.info("name_taken station=%s boot_id=%s; listening whether it lives", station, suspect)
         await _wait(witness.decided, 1.5 * telemetry_period_s + _LISTEN_MARGIN_S)
+        if witness.claimed_by != suspect or suspect not in witness.alive:
+            return None
+        alarm = Event(
+            unix_time_s=utc(),
+            source=f"station/{station}",
+            severity=Severity.ALARM,
+            code="duplicate_station",
+            text=f"a second station {station} (boot {boot_id}) was refused: one is running (boot {suspect})",
+        )
+        session.publish(loop_topic(connection.loop, LoopTopic.EVENT), encode(alarm), qos=1)
+        return suspect
     finally:
         await session.close()
-    return suspect if witness.claimed_by == suspect and suspect in witness.alive else None
 
 
 async def _wait(event: asyncio.Event, timeout_s: float) -> None:

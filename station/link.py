@@ -1,5 +1,6 @@
 """The station's MQTT: topics in and out, its status and its last will. Decides nothing about channels."""
 
+import asyncio
 import json
 import logging
 from collections import deque
@@ -69,7 +70,7 @@ class Inbox(Protocol):
         """Carry out a command and reply."""
 
     def on_connected(self) -> None:
-        """Publish everything anew: nobody may rely on what was sent over another connection."""
+        """Publish everything anew: nobody may rely on what was sent over another connection, or before a late will."""
 
 
 class Link:
@@ -103,6 +104,7 @@ class Link:
         self._utc = utc
         self._session: Session | None = None
         self._leaving = False
+        self._lost = False
         self._complained_of: set[str] = set()
         self._channel_topics: dict[tuple[str, ChannelTopic], str] = {}
         self._early_events: deque[Event] = deque(maxlen=_HELD_EVENTS)
@@ -207,6 +209,10 @@ class Link:
             return
         self._tally.connections += 1
         _log.info("connected host=%s port=%d loop=%s", session.broker.host, session.broker.port, loop)
+        if self._lost:
+            self._lost = False
+            # Behind what the session has held back: the loss is told first.
+            asyncio.get_running_loop().call_soon(self._tell_of_connection, "connection_back", "connected again")
         self._publish_status(session, Presence.ONLINE)
         station = self.identity.station
         session.subscribe(
@@ -222,7 +228,13 @@ class Link:
     def _on_disconnected(self, reason: str) -> None:
         self.server_online = False
         if not self._leaving:
-            _log.warning("disconnected reason=%r", reason)
+            self._lost = True
+            self._tell_of_connection("connection_lost", reason)
+
+    def _tell_of_connection(self, code: str, text: str) -> None:
+        lost = code == "connection_lost"
+        _log.log(logging.WARNING if lost else logging.INFO, "%s reason=%r", code, text)
+        self.event(Severity.WARNING if lost else Severity.INFO, code, text)
 
     # ── in ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -286,9 +298,14 @@ class Link:
         if status.status is Presence.OFFLINE:
             _log.info("status_corrected reason=late_will boot_id=%s", status.boot_id)
             self._publish_status(session, Presence.ONLINE)
+            if self._inbox is not None:
+                self._inbox.on_connected()  # who took this station for gone has forgotten its telemetry
         elif status.boot_id != self.identity.boot_id and status.boot_id not in self._complained_of:
             self._complained_of.add(status.boot_id)
-            text = f"another station calls itself {self.identity.station} (boot {status.boot_id})"
+            text = (
+                f"another station calls itself {self.identity.station} (boot {status.boot_id}), "
+                f"this one goes on (boot {self.identity.boot_id})"
+            )
             _log.error("duplicate_station station=%s boot_id=%s", self.identity.station, status.boot_id)
             self.event(Severity.ALARM, "duplicate_station", text)
 

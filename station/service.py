@@ -27,6 +27,8 @@ _RETRY_S = 1.0
 _LONGEST_WIND_DOWN_S = 30.0
 _WIND_DOWN_MARGIN_S = 2.0
 _STORE_S = 5.0
+_STALLED_S = 3.0
+"""A tick so late means that the process stood still."""
 _SETTLE_TICKS = 3
 """After the last ramp: the equipment takes its `Off`, and a sample shows it."""
 _TELL_S = 1.0
@@ -182,6 +184,8 @@ class StationService:
                 continue
             self.tally.ticks += 1
             self.tally.tick_lag_s += now_s - cycle.due_s
+            if now_s - cycle.due_s > _STALLED_S:
+                self._tell_of_stall(now_s - cycle.due_s)
             self.tally.overruns += cycle.take(now_s)
             rack.tick()
             if now_s - told_s >= _TELL_S:
@@ -195,6 +199,11 @@ class StationService:
         if not link.connected:
             return "not connected to a broker"
         return f"loop {link.loop}, server {'online' if link.server_online else 'not heard'}"
+
+    def _tell_of_stall(self, gap_s: float) -> None:
+        _log.warning("stalled gap_s=%.1f", gap_s)
+        text = f"this process stood still for {gap_s:.1f} s; meanwhile its equipment was on its own"
+        self._link.event(Severity.WARNING, "stalled", text)
 
     async def _stay_linked(self, rack: Rack) -> None:
         """Find the server, make sure that the name is free, and stay connected."""
@@ -212,7 +221,12 @@ class StationService:
     async def _claim(self, connection: Connection) -> None:
         station = self.settings.station.id
         namesake = await living_namesake(
-            connection, station, telemetry_period_s=self.settings.telemetry.period_s, clock=self._clock
+            connection,
+            station,
+            self._link.identity.boot_id,
+            telemetry_period_s=self.settings.telemetry.period_s,
+            clock=self._clock,
+            utc=self._utc,
         )
         if namesake is not None:
             raise DuplicateStationError(

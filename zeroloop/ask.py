@@ -62,7 +62,7 @@ async def ask_channel(connection: Connection, station: str, channel: str, action
         NoReplyError: none came in time.
         ConnectionFailedError: the broker was not reached.
     """
-    command = ChannelCommand(id=secrets.token_hex(8), action=action, by=author())
+    command = ChannelCommand(id=secrets.token_hex(8), action=action, by=_author())
     to, back = (
         channel_topic(connection.loop, station, channel, leaf) for leaf in (ChannelTopic.COMMAND, ChannelTopic.REPLY)
     )
@@ -80,7 +80,7 @@ async def ask_loop(connection: Connection, action: str, target_power_w: float | 
         NoReplyError: none came in time.
         ConnectionFailedError: the broker was not reached.
     """
-    command = LoopCommand(id=secrets.token_hex(8), action=action, target_power_w=target_power_w, by=author())
+    command = LoopCommand(id=secrets.token_hex(8), action=action, target_power_w=target_power_w, by=_author())
     to, back = (loop_topic(connection.loop, leaf) for leaf in (LoopTopic.COMMAND, LoopTopic.REPLY))
     exchange = _Exchange(command.id, back, asyncio.get_running_loop().create_future())
     reply = await _ask(connection, exchange, to, encode(command))
@@ -123,8 +123,7 @@ def _why_silent(stations: dict[str, StationStatus], station: str, channel: str) 
     return f"no reply from station {station} within {_REPLY_WITHIN_S:g} s"
 
 
-def author() -> str:
-    """Return who acts, for the log: the user of this computer."""
+def _author() -> str:
     try:
         user = getpass.getuser()
     except (OSError, KeyError):  # a container's user may have no name

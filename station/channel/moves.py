@@ -44,6 +44,7 @@ def stop(state: ChannelState, now_s: float) -> ChannelState:
         applied_w=applied_w,
         lease=None,
         echo=None,
+        lapsed=False,
         remembered=_remembering(state, equalizing=False),
     )
 
@@ -68,6 +69,7 @@ def trip(state: ChannelState, alarm: Alarm, now_s: float) -> ChannelState:
         run=None,
         lease=None,
         echo=None,
+        lapsed=False,
         remembered=replace(state.remembered, equalizing=False, alarm=alarm),
     )
 

@@ -89,7 +89,11 @@ def _accepted(state: ChannelState, lease: Lease, now_s: float) -> tuple[ChannelS
         fence=Fence(lease.epoch, lease.server, lease.seq),
         lease=None if result is SetpointResult.EXPIRED else lease,
         echo=Echo(lease.server, lease.epoch, lease.seq, result),
+        lapsed=state.lapsed and result is SetpointResult.EXPIRED,
         remembered=remembered,
     )
+    events: tuple[ChannelEvent, ...] = ()
+    if state.lapsed and not after.lapsed:
+        events = (ChannelEvent(Severity.INFO, "led_again", f"{lease.server!r} leads the channel again"),)
     decision = Accepted(result, changed=not same_powers(state.lease, lease, now_s))
-    return after, outputs(state, after, now_s, decision=decision)
+    return after, outputs(state, after, now_s, decision=decision, events=events)

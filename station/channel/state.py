@@ -73,6 +73,8 @@ class ChannelState:
     """A change of work status, step or alarm waits for its telemetry."""
     replies: tuple[Reply, ...] = ()
     """To recent commands, oldest first: the same id gets the same reply."""
+    lapsed: bool = False
+    """A lease has run out, and no setpoint was obeyed since."""
     complained: tuple[SetpointReason, float] | None = None
     """What the last Event about a refused setpoint said, and when."""
 

@@ -128,6 +128,7 @@ def _ramp(state: ChannelState, sample: Sample | None, now_s: float) -> tuple[Cha
         ticked_s=now_s,
         lease=lease,
         echo=echo,
+        lapsed=state.lapsed or bool(events),
         applied_w=applied_w,
         demand=state.demand if _asks(state, applied_w) else ConstantPower(applied_w),
     )

@@ -180,11 +180,13 @@ class Hall:
         self.processes: list[subprocess.Popen[bytes]] = []
         self.period_s = 0.2
 
-    def spawn(self, *words: str, name: str, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+    def spawn(
+        self, *words: str, name: str, environment: dict[str, str] | None = None, prefix: Sequence[str] = ()
+    ) -> subprocess.Popen[bytes]:
         log = (self.folder / f"{name}.log").open("ab")
         with log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "zeroloop", *words],
+                [*prefix, sys.executable, "-m", "zeroloop", *words],
                 cwd=self.folder,
                 stdout=log,
                 stderr=log,

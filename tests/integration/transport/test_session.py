@@ -109,6 +109,24 @@ async def test_a_restarted_broker_is_found_again_and_held_events_arrive(
             again.stop()
 
 
+async def test_an_event_said_to_a_connection_that_is_dead_already_is_said_on_the_next(
+    mosquitto: RunningBroker, tmp_path: Path
+) -> None:
+    settings = BrokerSettings(port=mosquitto.port)
+    async with running(Peer(settings, "s", ("a/#",))) as peer:
+        mosquitto.kill()
+        # The loop has had no time to notice: one of these writes is the first to find out.
+        for payload in (b"first", b"second", b"third"):
+            peer.session.publish("a/event", payload, qos=1)
+            time.sleep(0.05)  # noqa: ASYNC251 - the answer to each write arrives meanwhile
+        again = start("mosquitto", port=mosquitto.port, data_dir=tmp_path / "again")
+        try:
+            await until(lambda: {payload for _, payload, _ in peer.got} == {b"first", b"second", b"third"})
+        finally:
+            await peer.session.close()
+            again.stop()
+
+
 async def test_the_will_tells_of_a_vanished_client_and_not_of_a_clean_leave(mosquitto: RunningBroker) -> None:
     settings = BrokerSettings(port=mosquitto.port)
     async with running(Peer(settings, "ear", ("will/#",))) as ear:

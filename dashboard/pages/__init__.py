@@ -1,1 +1,0 @@
-"""What visitors see: thin, with no text of its own."""

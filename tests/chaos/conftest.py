@@ -1,0 +1,48 @@
+"""An arena for each experiment; what takes too long for `make test` is left to `make chaos`."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from broker.ports import free_port
+from broker.programs import find_mosquitto
+from broker.run import RunningBroker, start
+from tests.chaos.arena import PRODUCT, QUICK, Arena, Pace
+from tests.chaos.registry import RESULTS_VARIABLE
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if os.environ.get(RESULTS_VARIABLE):
+        return
+    long = [item for item in items if item.get_closest_marker("chaos")]
+    items[:] = [item for item in items if item not in long]
+    config.hook.pytest_deselected(items=long)
+
+
+def pace() -> Pace:
+    """Return the product's defaults in `make chaos`, and shorter times elsewhere."""
+    return PRODUCT if os.environ.get(RESULTS_VARIABLE) else QUICK
+
+
+@pytest.fixture
+def arena_broker(tmp_path: Path) -> Iterator[RunningBroker]:
+    if find_mosquitto() is None:
+        pytest.skip("needs mosquitto (Debian: apt install mosquitto)")
+    broker = start("mosquitto", port=free_port("127.0.0.1", 0), data_dir=tmp_path / "broker")
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+async def arena(tmp_path: Path, arena_broker: RunningBroker) -> AsyncIterator[Arena]:
+    arena = Arena(tmp_path, arena_broker, pace())
+    task = asyncio.create_task(arena.watch(), name="watcher")
+    await arena.until(lambda: arena.session.connected)
+    yield arena
+    await arena.close()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    arena.check_equipment()

@@ -1,0 +1,130 @@
+"""The station's process."""
+
+import asyncio
+import json
+import signal
+import time
+
+import pytest
+
+from schemas import codec, topics
+from schemas.messages import Basis, Presence, Setpoint, SetpointReason, SetpointStep
+from schemas.topics import ChannelTopic
+from tests.acceptance.hall import power
+from tests.chaos.arena import LOAD_W, NEAR_W, Arena
+from tests.chaos.registry import Measured, fault
+
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
+
+
+@fault(
+    "A station with a load is killed",
+    'Its will says `offline`; with `on_lost = "zero"` its load counts as 0 W at once, and the loop is balanced '
+    "without it.",
+    {"known": 3.0, "balanced": 60.0},
+)
+async def test_a_station_with_a_load_is_killed(arena: Arena) -> Measured:
+    await arena.balanced()
+    load = arena.equalize("load", equalize=False, program=power(10000.0, 600.0))
+    await arena.until(lambda: arena.equipment().power_w < -LOAD_W - 9000.0, arena.pace.settle_s)
+    killed_s = time.monotonic()
+    load.kill()
+    await arena.until(lambda: abs(arena.balance.load_power_w - LOAD_W) < NEAR_W, what="its load counts no more")
+    known_s = time.monotonic() - killed_s
+    await arena.until_told("station_offline", "equalizer", "station/load")
+    await arena.until_balanced()
+    return {"known": known_s, "balanced": time.monotonic() - killed_s}
+
+
+@fault(
+    "A station that equalizes is killed, and started again",
+    "It begins at 0 W, in its mode, without being told to; a server of an older epoch is refused as before.",
+    {"back": 15.0},
+)
+async def test_an_equalizing_station_is_killed_and_restarted(arena: Arena) -> Measured:
+    _, station = await arena.balanced()
+    boot_id, epoch = arena.status("eq").boot_id, arena.announcement.epoch
+    station.kill()
+    await arena.until(lambda: arena.status("eq").status is Presence.OFFLINE)
+    stored = json.loads((arena.folder / "state-eq" / "channels.json").read_text())["channels"]["1"]
+    assert (stored["equalizing"], stored["epoch"]) == (True, epoch)
+    started_s = time.monotonic()
+    # Not by its configuration: the mode is remembered.
+    arena.equalize(equalize=False)
+    await arena.until(lambda: arena.status("eq").boot_id != boot_id)
+    first = next(one for one in arena.telemetries("eq", "1") if one.boot_id == arena.status("eq").boot_id)
+    assert first.power_w == pytest.approx(0.0, abs=1.0)
+    back_s = await arena.until_back(started_s)
+    await arena.until_told("station_offline", "equalizer", "station/eq")
+    newest = arena.telemetry("eq", "1")
+    old = Setpoint(
+        server="old",
+        epoch=epoch - 1,
+        seq=10**6,
+        basis=Basis(boot_id=newest.boot_id, seq=newest.seq),
+        ttl_s=10.0,
+        steps=(SetpointStep(after_s=0.0, power_w=30000.0),),
+        unix_time_s=0.0,
+    )
+    arena.session.publish(topics.channel_topic("main", "eq", "1", ChannelTopic.SETPOINT), codec.encode(old))
+    await arena.until(
+        lambda: any(
+            one.equalization is not None
+            and one.equalization.last is not None
+            and one.equalization.last.server == "old"
+            and one.equalization.last.reason is SetpointReason.STALE_EPOCH
+            for one in arena.telemetries("eq", "1")
+        ),
+        what="the older server is refused",
+    )
+    return {"back": back_s}
+
+
+@fault(
+    "A station that equalizes is frozen (SIGSTOP) beyond its lease, and goes on",
+    "Its power counts as unknown after 3 periods. While the process stands still, its equipment does what it was told "
+    "last, unless its own watchdog ends that. When the process wakes, the lease is over: it ramps towards 0 W at once, "
+    "and is led again by what it says then.",
+    {"unknown": 5.0, "ramps": 5.0, "back": 15.0},
+)
+async def test_an_equalizing_station_is_frozen_and_goes_on(arena: Arena) -> Measured:
+    _, station = await arena.balanced()
+    frozen_s = time.monotonic()
+    station.send_signal(signal.SIGSTOP)
+    await arena.until(lambda: arena.balance.unknown_power_w > LOAD_W - NEAR_W, what="its power is unknown")
+    unknown_s = time.monotonic() - frozen_s
+    await arena.until_told("telemetry_stale", "equalizer")
+    await asyncio.sleep(max(0.0, frozen_s + arena.pace.ttl_s + 1.0 - time.monotonic()))
+    woken_s = time.monotonic()
+    station.send_signal(signal.SIGCONT)
+    # It may be led again at once; but the old lease is over, and that shows first.
+    await arena.until(lambda: arena.told("lease_expired", "station/eq") == 1, what="the end of its lease")
+    ramps_s = time.monotonic() - woken_s
+    back_s = await arena.until_back(woken_s)
+    await arena.until_told("telemetry_fresh", "equalizer")
+    await arena.until_told("stalled", "eq", "station/eq")
+    return {"unknown": unknown_s, "ramps": ramps_s, "back": back_s}
+
+
+@fault(
+    "A second station is started with the id of a living one",
+    "It refuses to start, says why and ends with 2; an alarm names both. The first goes on.",
+    {"refused": 15.0},
+)
+async def test_two_stations_with_one_id(arena: Arena) -> Measured:
+    await arena.balanced()
+    first = arena.status("eq").boot_id
+    started_s = time.monotonic()
+    second = arena.equalize(file="namesake", equipment="other", state_dir="state-namesake")
+    assert await asyncio.to_thread(second.wait, 20.0) == 2
+    refused_s = time.monotonic() - started_s
+    said = arena.log("namesake").strip().splitlines()[-1]
+    assert "a station 'eq' is running already" in said
+    assert first in said
+    await arena.until(lambda: arena.told("duplicate_station", "station/eq") == 1, what="the alarm")
+    alarm = next(event for event in arena.events() if event.code == "duplicate_station")
+    named = [word for word in alarm.text.replace(")", " ").replace(",", " ").split() if len(word) == len(first)]
+    assert first in named
+    assert len({word for word in named if all(digit in "0123456789abcdef" for digit in word)}) == 2
+    assert arena.is_led
+    return {"refused": refused_s}
