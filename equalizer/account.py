@@ -11,7 +11,7 @@ from equalizer.control.state import ControlState
 from equalizer.control.step import in_force
 from equalizer.ledger import SavedAccount
 from equalizer.metrics import Counters
-from schemas.messages import Phase
+from schemas.messages import EnergyAccount, Phase
 
 
 class Account:
@@ -42,6 +42,22 @@ class Account:
         self.energy = replace(self.energy, at_s=None)
         self.residual = replace(self.residual, at_s=None)
         self._regret.forget()
+
+    def watch(self, image: LoopImage, now_s: float) -> None:
+        """Go on under another server, whose decisions are not judged here."""
+        self.energy = energy.advance(self.energy, image, now_s)
+        self.residual = replace(self.residual, at_s=None)
+        self._regret.forget()
+
+    def follow(self, theirs: EnergyAccount) -> None:
+        """Take over another server's account where it has counted more: it was there longer."""
+        if theirs.unbalanced_wh >= self.energy.unbalanced_wh:
+            self.energy = replace(
+                self.energy,
+                import_wh=theirs.import_wh,
+                export_wh=theirs.export_wh,
+                unbalanced_wh=theirs.unbalanced_wh,
+            )
 
     def advance(self, state: ControlState, image: LoopImage, now_s: float) -> None:
         """Go on to a decision's state and image."""

@@ -123,6 +123,19 @@ class DiscoverySection(Section):
     advertise: bool = True
 
 
+class StandbySection(Section):
+    """Two or more equalizers on one loop, one of them in charge."""
+
+    enabled: bool = False
+    """Follow a living server and take its place when it is lost; all servers of the loop need it."""
+    lost_s: Annotated[float, Field(ge=2.5, le=12.0)] = 5.0
+    """The server in charge, which gives a sign of life every second, is lost after so long a silence."""
+    settle_s: Annotated[float, Field(ge=0.1, le=5.0)] = 0.5
+    """How long a claim may be disputed before anything is sent."""
+    handover_s: Annotated[float, Field(ge=0.0, le=10.0)] = 2.0
+    """How long a server that stops waits for another to claim its place, before it brings all channels to 0 W."""
+
+
 class StateSection(Section):
     """Where the epoch, the energy account and the decision log are kept."""
 
@@ -171,6 +184,7 @@ class EqualizerSettings(Section):
     metrics: MetricsSection = MetricsSection()
     discovery: DiscoverySection = DiscoverySection()
     state: StateSection = StateSection()
+    standby: StandbySection = StandbySection()
     channel: tuple[ChannelSection, ...] = ()
 
     @model_validator(mode="after")

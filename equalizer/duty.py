@@ -4,17 +4,19 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 
-from equalizer import fencing
+from equalizer import fencing, standby
 from equalizer.control.state import Decision
+from equalizer.errors import DuplicateServerError
 from equalizer.farewell import Farewell
-from equalizer.fencing import Fence, Standing
+from equalizer.fencing import Fence, Identity, Standing
 from equalizer.helm import Helm
 from equalizer.ledger import Ledger
 from equalizer.link import Link
-from equalizer.metrics import Gauges
+from equalizer.report import Condition
 from equalizer.rhythm import Rhythm
+from equalizer.standby import Timing, Watch
 from equalizer.voice import Voice
-from schemas.messages import Phase, Presence, ServerAnnouncement, SetpointEcho, Severity
+from schemas.messages import LoopBalance, Phase, Presence, ServerAnnouncement, Setpoint, SetpointEcho, Severity
 
 _LOG = logging.getLogger(__name__)
 
@@ -28,6 +30,9 @@ MATERIAL_RATIO = 0.25
 """Part of `release_w` by which the loop must move to be looked at between the regular cycles."""
 _STALLED_S = 3.0
 _STALLED_PERIODS = 3.0
+_NAMESAKE_S = 2.5
+"""How long a new server that finds its own name announced listens for two signs of life of that one, and more."""
+_CLAIM_LOOK_S = 0.1
 
 
 class Duty:
@@ -40,6 +45,8 @@ class Duty:
         ledger: keeps the epoch.
         link: hears.
         subscribe: has the broker deliver all that it holds, and what comes.
+        timing: of standing by.
+        stored: whether a store beside the broker says who is in charge; then a claim is its holder's business.
         lease_s: after so long in standby without another server, the old leases have run out.
         period_s: the stations' telemetry period.
         clock: monotonic seconds.
@@ -55,6 +62,8 @@ class Duty:
         ledger: Ledger,
         link: Link,
         subscribe: Callable[[], None],
+        timing: Timing,
+        stored: bool,
         lease_s: float,
         period_s: float,
         clock: Callable[[], float],
@@ -68,6 +77,8 @@ class Duty:
         self._link = link
         link.listener = self
         self._subscribe = subscribe
+        self._timing = timing
+        self._stored = stored
         self._lease_s = lease_s
         self._clock = clock
         self._log_lines = log_lines
@@ -84,6 +95,14 @@ class Duty:
         self._farewell = Farewell(helm, clock=clock)
         self._leaving = False
         self._lost = False
+        self._watch = standby.begun(Watch(), clock())
+        self._claimed_s: float | None = None
+        self._returned_s = clock()
+        self._heard = 0
+        self._hears = False
+        self._namesake_s: float | None = None
+        self._spoken = False
+        self._follows: Identity | None = None
 
     # ── the connection ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -97,10 +116,7 @@ class Duty:
             # Behind what the session has held back: the loss is told first.
             asyncio.get_running_loop().call_soon(self._tell_of_connection, "connection_back", "connected again")
         self._begin()
-        if self.fence.standing is Standing.JOINING:
-            self._later(_FIRST_LOOK_S, self._announce_first)
-        else:
-            self._announce_first()
+        self._later(_FIRST_LOOK_S, self._announce_first)
 
     def lost_broker(self, reason: str) -> None:
         """Stop deciding; the leases run out at the stations."""
@@ -130,19 +146,22 @@ class Duty:
         """Forget all measurements and have the broker deliver everything again."""
         self._current = self._announced = self._silent = False
         self._said_phase = None
+        self._claimed_s = None
+        self._watch = standby.begun(self._watch, self._clock())
         self._rhythm.stop()
         self._helm.restart()
         self._link.reset(self._helm.book)
         self._subscribe()
 
     def _announce_first(self) -> None:
-        if not self._announced:
-            self._announced = True
-            self._raise_epoch(fencing.raised(self.fence))
-            self._later(_MARKER_S, self._caught_up)
-            self._say_phase(self.phase)
-            if self.fence.rival is not None:
-                self._caught_up()  # nothing of this server's will come back, and nothing is decided either
+        if self._announced:
+            return
+        self._announced = True
+        self._raise_epoch(fencing.raised(self.fence))
+        self._later(_MARKER_S, self._caught_up)
+        self._say_phase(self.phase)
+        if not self.speaks:
+            self._caught_up()  # nothing of this server's will come back, and nothing is decided either
 
     def _caught_up(self) -> None:
         """Take what comes from now on for new: the broker has delivered all that it held."""
@@ -151,6 +170,7 @@ class Duty:
             self._cancel_pending()
             self._link.of_unknown_age = False
             self._link.book.begin_round(self._clock())
+            self._returned_s = self._clock()
             self._rhythm.start()
 
     def _later(self, delay_s: float, call: Callable[[], None]) -> None:
@@ -164,8 +184,9 @@ class Duty:
 
     def _announce(self, phase: Phase) -> None:
         """Announce this server; its announcement comes back behind all that was sent before it."""
-        if self.fence.rival is None:
+        if self.speaks:
             self._marks += 1
+            self._spoken = True
             self._voice.announce(Presence.ONLINE, self.fence.epoch, phase)
 
     # ── the cycle ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -174,6 +195,13 @@ class Duty:
     def phase(self) -> Phase:
         """What this server does, the control's phase unless another server is in charge."""
         return Phase.STANDBY if self.fence.standing is Standing.STANDBY else self._helm.phase
+
+    @property
+    def speaks(self) -> bool:
+        """Whether this server is the one to be heard on the retained topics."""
+        if self.fence.standing is Standing.STANDBY:
+            return self.fence.rival is None and not self._timing.enabled
+        return True
 
     def _cycle(self, now_s: float, since_s: float | None, gap_s: float | None) -> float:
         """Decide; return when to decide next at the latest.
@@ -187,17 +215,22 @@ class Duty:
             self._woken(gap_s)
             return now_s
         if self.fence.standing is Standing.STANDBY:
-            self._helm.look()
-            self._leave_standby(now_s)
-            return now_s + 1.0
+            self._helm.watch(now_s)
+            return self._leave_standby(now_s)
+        if self._claimed_s is not None and not self._is_settled(now_s, self._claimed_s):
+            self._helm.watch(now_s)
+            return now_s + _CLAIM_LOOK_S
         self._link.decided()
         decision = self._helm.decide(now_s)
         self._link.material_w = MATERIAL_RATIO * self._helm.band.release_w
+        orders = decision.orders
         if self.fence.standing is Standing.JOINING and decision.phase is not Phase.STARTING:
             self.fence = fencing.taken_charge(self.fence)
             _LOG.info("in_charge epoch=%d", self.fence.epoch)
-        if decision.orders and self.fence.standing is Standing.IN_CHARGE:
-            self._helm.send(decision.orders, self.fence.epoch)
+            if self._timing.enabled:
+                orders += self._helm.mark(orders, now_s)
+        if orders and self.fence.standing is Standing.IN_CHARGE:
+            self._helm.send(orders, self.fence.epoch)
             self._measure(decision, since_s)
         self._say_phase(self.phase)
         return decision.next_due_s
@@ -211,7 +244,7 @@ class Duty:
         _LOG.warning("stalled gap_s=%.1f", gap_s)
         self._voice.event("stalled", f"this process stood still for {gap_s:.1f} s", Severity.WARNING)
         self._begin()
-        self._announce_first()
+        self._later(_FIRST_LOOK_S, self._announce_first)
 
     def second(self) -> None:
         """Say once a second how the loop stands."""
@@ -220,10 +253,24 @@ class Duty:
         if not self.connected:
             self._helm.look()  # what is known grows old
             return
+        now_s = self._clock()
+        if self._rhythm.is_stalled(now_s):
+            return  # this process stood still; what it would say is of then
+        heard, self._heard = self._heard, self._link.counters.telemetry
+        self._hears = heard != self._heard
         if self._current and self._helm.phase is not Phase.STARTING:
             self._say_silence(self._helm.image.channels_stale, self._helm.image.channels)
-        if self.fence.rival is None and self._announced:
+        if self.speaks and self._announced:
+            if self._timing.enabled and self._current and self._claimed_s is None:
+                self._announce(self.phase)
+                self._doubt_oneself(now_s)
             self._voice.balance(self.fence.epoch, self._helm.standpoint(self.phase))
+
+    def _doubt_oneself(self, now_s: float) -> None:
+        """Leave the place where nothing comes back: others may not hear this server, or it does not hear them."""
+        silent_s = now_s - self._returned_s
+        if silent_s > self._timing.lost_s:
+            self.step_down(f"its own announcements have not come back for {silent_s:.0f} s")
 
     def _say_silence(self, stale: int, channels: int) -> None:
         silent = stale > 0
@@ -249,19 +296,60 @@ class Duty:
 
     def announcement(self, message: ServerAnnouncement, *, retained: bool) -> None:
         """Take note of a server's announcement; this one's own marks how far the broker has delivered."""
-        own = fencing.Identity(message.server, message.started_unix_time_s) == self.fence.own
+        own = Identity(message.server, message.started_unix_time_s) == self.fence.own
         if self._leaving:
+            self._farewell.announcement(message, self.fence)
             return
         if own and not retained and message.status is Presence.ONLINE:
             self._marks -= 1
+            self._returned_s = self._clock()
             if self._marks <= 0:
                 self._caught_up()
             return
+        if not own:
+            self._watch = standby.announced(self._watch, message, retained=retained, now_s=self._clock())
         self._follow(fencing.announced(self.fence, message, retained=retained))
+        namesake = not own and message.server == self.fence.own.server and message.status is Presence.ONLINE
+        if namesake and not retained:
+            self._meet_namesake()
         if not self._announced:
-            self._announce_first()
-        elif fencing.overwritten(self.fence, message) and not retained:
+            self._later(_NAMESAKE_S if namesake else 0.0, self._announce_first)
+        elif not retained and self.speaks and fencing.overwritten(self.fence, message):
             self._announce(self.phase)
+        elif message.status is Presence.OFFLINE:
+            self.material(self._clock())
+
+    def balance(self, message: LoopBalance, *, retained: bool) -> None:
+        """Take note of what a server says of the loop: it lives, and a standby goes on with its account."""
+        if self._leaving or self.fence.standing is Standing.IN_CHARGE:
+            return
+        if message.server == self.fence.own.server and not self._spoken and not retained:
+            self._meet_namesake()
+        if self.fence.standing is Standing.STANDBY:
+            self._watch = standby.balanced(self._watch, message, retained=retained, now_s=self._clock())
+            if self._timing.enabled and message.epoch >= self.fence.highest_seen:
+                self._helm.follow(message)
+
+    def overheard(self, station: str, channel: str, setpoint: Setpoint) -> None:
+        """Take note of what another server asks of a channel."""
+        if self.fence.standing is not Standing.IN_CHARGE and setpoint.epoch >= self.fence.highest_seen:
+            self._helm.overhear(station, channel, setpoint)
+
+    def _meet_namesake(self) -> None:
+        """Refuse to go on beside a living server of the same name; the one in charge stays."""
+        now_s = self._clock()
+        if self._namesake_s is None:
+            self._namesake_s = now_s
+        if now_s - self._namesake_s < standby.NAMESAKE_APART_S or self.fence.standing is Standing.IN_CHARGE:
+            return
+        name = self.fence.own.server
+        self._voice.event("duplicate_server", f"two servers call themselves {name}; the second ends", Severity.ALARM)
+        self.step_down("another server has this one's name")
+        self._rhythm.fail(
+            DuplicateServerError(
+                f"loop.server: a server {name!r} runs on this loop already; give every equalizer a name of its own"
+            )
+        )
 
     def echo(self, station: str, channel: str, echo: SetpointEcho, *, fresh: bool) -> None:
         """Take note of what a channel last decided on."""
@@ -271,14 +359,26 @@ class Duty:
             self._follow(fencing.echoed(self.fence, echo, fresh=fresh))
 
     def _follow(self, fence: Fence) -> None:
-        if fence.standing is Standing.STANDBY and self.fence.standing is not Standing.STANDBY:
-            self.fence = fence
-            self._conflict_s = self._clock()
+        if fence.standing is not Standing.STANDBY or self.fence.standing is Standing.STANDBY:
+            self._raise_epoch(fencing.raised(fence))
+            return
+        self.fence = fence
+        self._conflict_s = self._clock()
+        self._claimed_s = None
+        if self._timing.enabled:
+            self._helm.suspend()
+            self._voice.event("stepped_down", fence.conflict or "", Severity.WARNING)
+            _LOG.warning("stepped_down what=%r", fence.conflict)
+        else:
             self._voice.event("server_conflict", fence.conflict or "", Severity.ALARM)
             _LOG.error("server_conflict what=%r", fence.conflict)
-            self._say_phase(Phase.STANDBY)
-        else:
-            self._raise_epoch(fencing.raised(fence))
+        self._say_phase(Phase.STANDBY)
+
+    def step_down(self, why: str) -> None:
+        """Leave the place to others."""
+        if self.fence.standing is not Standing.STANDBY:
+            self._watch = standby.begun(self._watch, self._clock())
+            self._follow(fencing.stood_down(self.fence, why))
 
     def _raise_epoch(self, fence: Fence) -> None:
         raised = fence.epoch != self.fence.epoch
@@ -298,12 +398,67 @@ class Duty:
             _LOG.error("epoch_not_stored epoch=%d error=%r", epoch, str(error))
             self._voice.event("epoch_not_stored", str(error), Severity.WARNING)
 
-    def _leave_standby(self, now_s: float) -> None:
-        if self.fence.rival is None and now_s - self._conflict_s >= self._lease_s:
+    def _leave_standby(self, now_s: float) -> float:
+        """Take the place of a server that has gone; return when to look again."""
+        if self._timing.enabled:
+            self._say_whom_it_follows(now_s)
+            at_s = self.vacant_s()
+            if now_s >= at_s and not self._stored and (self._hears or not self._helm.image.channels):
+                self.claim()
+                return now_s
+            return min(now_s + 1.0, max(at_s, now_s + _CLAIM_LOOK_S))
+        lost = self.fence.rival is None or now_s >= standby.vacant_s(self._watch, self._timing)
+        if lost and now_s - self._conflict_s >= self._lease_s:
             _LOG.info("rejoining")
             self._begin()
             self._raise_epoch(fencing.rejoined(self.fence))
             self._announce_first()
+        return now_s + 1.0
+
+    # ── standing by ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def vacant_s(self) -> float:
+        """Return from when on the place is free. One that had to step down gives the other time to be heard."""
+        at_s = standby.vacant_s(self._watch, self._timing)
+        return max(at_s, self._conflict_s + self._timing.lost_s) if self._conflict_s else at_s
+
+    def claim(self, least_epoch: int = 0) -> None:
+        """Claim the place of the server in charge; nothing is sent before the claim has settled."""
+        if self.fence.standing is not Standing.STANDBY or not self._current or self._leaving:
+            return
+        leader = self._watch.leader
+        before = "nobody" if leader is None else leader.server
+        fence = fencing.rejoined(self.fence, least_epoch)
+        self._claimed_s = self._clock()
+        self._conflict_s = 0.0
+        self._follows = None
+        self._marks = 0
+        self._raise_epoch(fence)
+        self._watch = Watch(epoch=fence.epoch, since_s=self._claimed_s)
+        self._voice.event("takeover", f"takes over from {before} with epoch {fence.epoch}", Severity.WARNING)
+        _LOG.warning("takeover from=%s epoch=%d", before, fence.epoch)
+
+    def _is_settled(self, now_s: float, claimed_s: float) -> bool:
+        """Tell whether nobody has disputed the claim, and every channel to be led was heard since."""
+        if self._marks > 0:
+            if now_s - claimed_s > self._timing.lost_s:
+                self.step_down("its claim has not come back")
+            return False
+        unheard = any(view.fresh and view.heard_s < claimed_s for view in self._helm.image.equalization)
+        if now_s - claimed_s < self._timing.settle_s or unheard:
+            return False
+        self._claimed_s = None
+        self._returned_s = now_s
+        self._helm.succeed()
+        return True
+
+    def _say_whom_it_follows(self, now_s: float) -> None:
+        leader = self._watch.leader if standby.is_alive(self._watch, self._timing, now_s) else None
+        if leader is not None and leader != self._follows:
+            text = f"stands by for server {leader.server}, epoch {self._watch.epoch}"
+            self._voice.event("standby", text)
+            _LOG.info("standby leader=%s epoch=%d", leader.server, self._watch.epoch)
+        self._follows = leader
 
     # ── stations, and the end ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -324,14 +479,17 @@ class Duty:
         self._leaving = True
         self._rhythm.stop()
         self._cancel_pending()
-        if not self.connected or not self._announced:
+        if not self.connected or not self._announced or not self.speaks:
             return
+        if self._timing.enabled:
+            self._voice.announce(Presence.OFFLINE, self.fence.epoch, Phase.STANDBY)
+            if await self._farewell.handed_over(self._timing.handover_s, while_=lambda: self.connected):
+                return
         if self.fence.standing is not Standing.STANDBY:
             await self._farewell.to_zero(self.fence.epoch, while_=lambda: self.connected)
-        if self.fence.rival is None:
-            self._helm.look()
-            self._voice.balance(self.fence.epoch, self._helm.standpoint(Phase.STANDBY))
-            self._voice.announce(Presence.OFFLINE, self.fence.epoch, Phase.STANDBY)
+        self._helm.look()
+        self._voice.balance(self.fence.epoch, self._helm.standpoint(Phase.STANDBY))
+        self._voice.announce(Presence.OFFLINE, self.fence.epoch, Phase.STANDBY)
 
     # ── what is asked of it ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -343,7 +501,9 @@ class Duty:
 
     def is_left_to_another(self) -> bool:
         """Tell whether another server, known to be online, is in charge."""
-        return self.fence.standing is Standing.STANDBY and self.fence.rival is not None
+        if self.fence.standing is not Standing.STANDBY:
+            return False
+        return self._timing.enabled or self.fence.rival is not None
 
     def pause(self) -> str:
         """Have the control paused at once."""
@@ -362,47 +522,17 @@ class Duty:
         self.material(self._clock())
         return text
 
-    def hindrance(self) -> str | None:
-        """Return why this server is not balancing on fresh measurements; None where it is."""
-        if not self.connected:
-            return "not connected to the broker"
-        if self.fence.standing is Standing.STANDBY:
-            return f"standby: {self.fence.conflict}"
-        if self._helm.phase in (Phase.STARTING, Phase.FROZEN):
-            return f"{self._helm.phase}: {self._helm.image.channels_stale} channels are silent"
-        if self._helm.image.channels > 0 and self._helm.image.channels_fresh == 0:
-            return "no channel is heard"
-        return "stopping" if self._leaving else None
-
-    def gauges(self) -> Gauges:
-        """Return what holds now."""
-        at = self._helm.standpoint(self.phase)
-        image = at.image
-        equalizing = len(image.equalization)
-        regret = self._helm.account.regret
-        return Gauges(
-            phase=at.phase,
+    def condition(self) -> Condition:
+        """Return how this server stands now."""
+        now_s = self._clock()
+        alive = self._timing.enabled and standby.is_alive(self._watch, self._timing, now_s)
+        follows = self._watch.leader if alive and self.fence.standing is Standing.STANDBY else None
+        return Condition(
+            fence=self.fence,
+            phase=self.phase,
             connected=self.connected,
-            epoch=self.fence.epoch,
-            total_power_w=image.total_power_w,
-            load_power_w=image.load_power_w,
-            equalization_power_w=image.equalization_power_w,
-            target_power_w=at.target_power_w,
-            unknown_power_w=image.unknown_power_w,
-            shortfall_w=at.shortfall_w,
-            meter_power_w=image.meter_power_w,
-            stations_online=image.stations_online,
-            channels={
-                "fresh": image.channels_fresh,
-                "stale": image.channels_stale,
-                "gone": image.channels - image.channels_fresh - image.channels_stale,
-                "equalizing": equalizing,
-            },
-            engage_w=self._helm.band.engage_w,
-            release_w=self._helm.band.release_w,
-            headroom_w=self._helm.headroom_w(),
-            regret_ratio=at.regret_ratio,
-            bound_w=None if regret is None else regret.bound_w,
-            ignored=self._helm.ignored,
+            leaving=self._leaving,
+            follows=None if follows is None else follows.server,
+            leader_silent_s=None if follows is None else now_s - self._watch.since_s,
             decision_log=self._log_lines(),
         )

@@ -33,12 +33,16 @@ def metrics_page(exposition: Callable[[], bytes]) -> Callable[[], Answer]:
     return lambda: Answer(exposition(), content_type=METRICS_TEXT)
 
 
-def ready_page(hindrance: Callable[[], str | None]) -> Callable[[], Answer]:
-    """Return a page that answers 200, or 503 with what hinders."""
+def ready_page(hindrance: Callable[[], str | None], readiness: Callable[[], str]) -> Callable[[], Answer]:
+    """Return a page that answers 200 with what the server does, or 503 with what hinders."""
 
     def page() -> Answer:
         why = hindrance()
-        return Answer(b"ready\n") if why is None else Answer(f"{why}\n".encode(), HTTPStatus.SERVICE_UNAVAILABLE)
+        return (
+            Answer(f"{readiness()}\n".encode())
+            if why is None
+            else Answer(f"{why}\n".encode(), HTTPStatus.SERVICE_UNAVAILABLE)
+        )
 
     return page
 

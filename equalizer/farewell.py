@@ -1,12 +1,13 @@
-"""The end of a server that stops cleanly: every equalization channel at 0 W, and acknowledged."""
+"""The end of a server that stops cleanly: its place taken by another, or every equalization channel at 0 W."""
 
 import asyncio
 import logging
 from collections.abc import Callable
 
 from equalizer.control.image import ChannelKey
+from equalizer.fencing import Fence, Identity
 from equalizer.helm import Helm
-from schemas.messages import SetpointEcho
+from schemas.messages import Phase, Presence, ServerAnnouncement, SetpointEcho
 
 _LOG = logging.getLogger(__name__)
 
@@ -29,6 +30,42 @@ class Farewell:
         self._epoch = 0
         self._awaited: dict[ChannelKey, int] = {}
         self._answered = asyncio.Event()
+        self._claimed = asyncio.Event()
+        self._succeeded = asyncio.Event()
+
+    def announcement(self, message: ServerAnnouncement, fence: Fence) -> None:
+        """Take note of another server that claims the place, and of its being in charge."""
+        other = Identity(message.server, message.started_unix_time_s) != fence.own
+        if other and message.status is Presence.ONLINE and message.epoch > fence.epoch:
+            self._claimed.set()
+            if message.phase is not Phase.STARTING:
+                self._succeeded.set()
+
+    async def handed_over(self, claim_s: float, *, while_: Callable[[], bool]) -> bool:
+        """Wait until another server has taken the place; the channels go on under their leases meanwhile.
+
+        Args:
+            claim_s: how long to wait for its claim; that it is in charge is waited for up to 5 s.
+            while_: says whether there is still a connection.
+        """
+        from_s = self._clock()
+        if await self._within(self._claimed, claim_s, while_):
+            left_s = _LONGEST_S - (self._clock() - from_s)
+            if await self._within(self._succeeded, left_s, while_):
+                _LOG.info("handed_over after_s=%.1f", self._clock() - from_s)
+                return True
+        _LOG.warning("not_handed_over claimed=%s", self._claimed.is_set())
+        return False
+
+    async def _within(self, event: asyncio.Event, seconds: float, while_: Callable[[], bool]) -> bool:
+        until_s = self._clock() + seconds
+        while not event.is_set() and while_() and (left_s := until_s - self._clock()) > 0.0:
+            try:
+                async with asyncio.timeout(min(left_s, _REPEAT_S)):
+                    await event.wait()
+            except TimeoutError:
+                continue
+        return event.is_set()
 
     def echo(self, key: ChannelKey, echo: SetpointEcho) -> None:
         """Take note of what a channel decided on."""

@@ -54,6 +54,12 @@ def opened(own: Identity, stored_epoch: int) -> Fence:
     return Fence(own, epoch=stored_epoch + 1, highest_seen=stored_epoch)
 
 
+def standing_by(own: Identity, stored_epoch: int) -> Fence:
+    """Return the fence of a server that begins as a standby: it takes an epoch when it claims the place."""
+    listening = "listens whether another server is in charge"
+    return Fence(own, stored_epoch, stored_epoch, standing=Standing.STANDBY, conflict=listening)
+
+
 def announced(fence: Fence, message: ServerAnnouncement, *, retained: bool) -> Fence:
     """Take note of an announcement on the loop's own topic, ours included.
 
@@ -69,7 +75,8 @@ def announced(fence: Fence, message: ServerAnnouncement, *, retained: bool) -> F
     if fence.standing is Standing.JOINING and retained:
         return seen
     if fence.standing is Standing.STANDBY:
-        return replace(seen, rival=identity)
+        # One with a lower epoch than any seen was overtaken, and does not know it yet.
+        return seen if message.epoch < fence.highest_seen and fence.rival is not None else replace(seen, rival=identity)
     if message.epoch > fence.epoch or (message.epoch == fence.epoch and _yields(fence.own, identity)):
         why = f"server {message.server} announces epoch {message.epoch}, ours is {fence.epoch}"
         return _stand_by(replace(seen, rival=identity), why)
@@ -112,9 +119,14 @@ def taken_charge(fence: Fence) -> Fence:
     return replace(fence, standing=Standing.IN_CHARGE)
 
 
-def rejoined(fence: Fence) -> Fence:
+def stood_down(fence: Fence, why: str) -> Fence:
+    """Leave the place to others: this server cannot be in charge."""
+    return _stand_by(fence, why)
+
+
+def rejoined(fence: Fence, least_epoch: int = 0) -> Fence:
     """Leave standby: listen once more, under an epoch that is higher than any seen."""
-    epoch = max(fence.epoch, fence.highest_seen) + fence.step
+    epoch = max(max(fence.epoch, fence.highest_seen) + fence.step, least_epoch)
     return replace(fence, standing=Standing.JOINING, conflict=None, rival=None, epoch=epoch)
 
 

@@ -5,18 +5,22 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import isfinite
+from types import MappingProxyType
 
 from equalizer.account import Account
 from equalizer.config import EqualizerSettings
 from equalizer.control.book import LoopBook
+from equalizer.control.holds import is_usable
 from equalizer.control.image import ChannelKey, LoopImage
+from equalizer.control.overheard import Overheard, hold, overhear
+from equalizer.control.reasons import Reason
 from equalizer.control.settings import ControlSettings
 from equalizer.control.state import ControlState, Decision, Order
 from equalizer.control.step import in_force, initial, pause, resume, set_target, step, stop
 from equalizer.ledger import SavedAccount
 from equalizer.metrics import Counters
 from equalizer.voice import Standpoint, Voice
-from schemas.messages import LastDecision, Phase
+from schemas.messages import Basis, LastDecision, LoopBalance, Phase, Setpoint, SetpointStep
 
 _LOG = logging.getLogger(__name__)
 
@@ -57,6 +61,7 @@ class Helm:
         self._ignored: Counter[str] = Counter()
         self._state: ControlState = initial(self._control)
         self._last_decision: LastDecision | None = None
+        self._overheard: dict[ChannelKey, Overheard] = {}
         self.book = LoopBook(self._control)
         self.image: LoopImage = self.book.image(clock())
         self.decision: Decision | None = None
@@ -86,6 +91,7 @@ class Helm:
         """Forget the measurements: all of them are stale."""
         self.suspend()
         self._ignored.update(self.book.ignored)
+        self._overheard.clear()  # what was sent meanwhile is not known
         self.book = LoopBook(self._control)
         self.look()
 
@@ -103,6 +109,50 @@ class Helm:
             self._note(self._entry("held_back", reason))
         self.account.advance(self._state, self.image, now_s)
         return self.decision
+
+    def watch(self, now_s: float) -> None:
+        """See and account for what happens under another server, without deciding anything."""
+        self.image = self.book.image(now_s)
+        if self.image.round_complete:
+            self.account.watch(self.image, now_s)
+
+    def overhear(self, station: str, channel: str, setpoint: Setpoint) -> None:
+        """Take note of what another server asks of a channel."""
+        key = (station, channel)
+        self._overheard[key] = overhear(self._overheard.get(key), setpoint, self._clock())
+
+    def follow(self, balance: LoopBalance) -> None:
+        """Take over another server's account, and what operators have asked of it."""
+        self.account.follow(balance.energy)
+        self._changes = max(self._changes, balance.setpoint_changes - self._changes_before)
+        if balance.last_decision is not None:
+            self._last_decision = balance.last_decision
+        if balance.target_power_w != self._state.target_power_w:
+            self._state = set_target(self._state, balance.target_power_w)
+        if balance.phase is not Phase.STARTING:
+            self._state = pause(self._state) if balance.phase is Phase.PAUSED else resume(self._state)
+
+    def succeed(self) -> None:
+        """Be about to decide where another server has decided so far."""
+        overheard = {key: hold(one) for key, one in self._overheard.items()}
+        self._state = replace(self._state, holds=MappingProxyType({**self._state.holds, **overheard}))
+        self._overheard.clear()
+
+    def mark(self, orders: tuple[Order, ...], now_s: float) -> tuple[Order, ...]:
+        """Return 0 W for the channels at rest that no order goes to: so that their stations know the new epoch."""
+        ordered = {(order.station, order.channel) for order in orders}
+        return tuple(
+            Order(
+                station=view.key[0],
+                channel=view.key[1],
+                basis=Basis(boot_id=view.boot_id, seq=view.seq),
+                steps=(SetpointStep(after_s=0.0, power_w=0.0),),
+                kind="refresh",
+                reason=Reason.RENEW.value,
+            )
+            for view in self.image.equalization
+            if view.key not in ordered and view.applied_w == 0.0 and is_usable(view, now_s)
+        )
 
     def send(self, orders: tuple[Order, ...], epoch: int) -> dict[ChannelKey, int]:
         """Send orders and return the seq of each."""

@@ -16,9 +16,11 @@ from schemas.codec import MalformedError, MalformedReason, decode
 from schemas.messages import (
     ChannelPlan,
     ChannelTelemetry,
+    LoopBalance,
     MeterReading,
     Presence,
     ServerAnnouncement,
+    Setpoint,
     SetpointEcho,
     SetpointResult,
     StationStatus,
@@ -45,6 +47,12 @@ class Listener(Protocol):
     def announcement(self, message: ServerAnnouncement, *, retained: bool) -> None:
         """A server of this loop spoke; it may be this one."""
 
+    def balance(self, message: LoopBalance, *, retained: bool) -> None:
+        """A server of this loop said how the loop stands; it may be this one."""
+
+    def overheard(self, station: str, channel: str, setpoint: Setpoint) -> None:
+        """A server of this loop sent a setpoint; it may be this one."""
+
     def station(self, name: str, presence: Presence | None, *, retained: bool) -> None:
         """A station said that it is there or gone; None: it was removed."""
 
@@ -63,6 +71,7 @@ class Link:
         material_w: a change of the loop's power by this much is worth a decision at once.
         meter: topic, key path and factor of the grid meter.
         command: called with an operator's command.
+        overhears: whether it listens to the setpoints that are sent, whoever sends them.
     """
 
     def __init__(
@@ -75,6 +84,7 @@ class Link:
         material_w: float,
         meter: tuple[str, tuple[str, ...], float],
         command: Callable[[bytes], None],
+        overhears: bool = False,
     ) -> None:
         self.book = book
         self.counters = counters
@@ -88,6 +98,7 @@ class Link:
         """Follows the hysteresis band."""
         self._moved_w = 0.0
         self._operator = command
+        self._overhears = overhears
         self._meter_topic, self._meter_path, self._meter_factor = meter
         self._own_meter_topic = topics.loop_topic(loop, LoopTopic.METER)
         self._handlers: dict[str, Handler] = {self._meter_topic: self._meter}
@@ -97,9 +108,12 @@ class Link:
     def filters(self) -> tuple[tuple[str, int], ...]:
         """What to subscribe to, each with its QoS; presence first."""
         loop = self._loop
+        setpoints = ((topics.channel_filter(loop, ChannelTopic.SETPOINT), 0),) if self._overhears else ()
         return (
             (topics.loop_topic(loop, LoopTopic.SERVER), 1),
+            (topics.loop_topic(loop, LoopTopic.BALANCE), 0),
             (topics.status_filter(loop), 1),
+            *setpoints,
             (topics.loop_topic(loop, LoopTopic.COMMAND), 1),
             (self._meter_topic, 0),
             (topics.channel_filter(loop, ChannelTopic.PLAN), 0),
@@ -146,6 +160,8 @@ class Link:
                 handler = _StationFeed(self, station, topic).status
             case LoopAddress(loop, LoopTopic.SERVER) if loop == self._loop:
                 handler = self._announcement
+            case LoopAddress(loop, LoopTopic.BALANCE) if loop == self._loop:
+                handler = self._balance
             case LoopAddress(loop, LoopTopic.COMMAND) if loop == self._loop:
                 handler = self._command
             case _:
@@ -168,6 +184,8 @@ class Link:
                 return _ChannelFeed(self, station, channel, topic).telemetry
             case ChannelTopic.PLAN:
                 return _ChannelFeed(self, station, channel, topic).plan
+            case ChannelTopic.SETPOINT if self._overhears:
+                return _ChannelFeed(self, station, channel, topic).setpoint
             case _:
                 return None
 
@@ -185,6 +203,16 @@ class Link:
             self.malformed("server", error.reason, str(error))
             return
         self.listener.announcement(message, retained=retained)
+
+    def _balance(self, payload: bytes, retained: bool) -> None:  # noqa: FBT001 - a handler
+        if not payload:
+            return
+        try:
+            message = decode(LoopBalance, payload)
+        except MalformedError as error:
+            self.malformed("balance", error.reason, str(error))
+            return
+        self.listener.balance(message, retained=retained)
 
     def _command(self, payload: bytes, retained: bool) -> None:  # noqa: FBT001 - a handler
         if retained:
@@ -301,6 +329,17 @@ class _ChannelFeed:
         now_s = link.clock()
         link.book.plan(self._station, self._channel, message, now_s)
         link.listener.material(now_s)
+
+    def setpoint(self, payload: bytes, retained: bool) -> None:  # noqa: FBT001 - a handler
+        link = self._link
+        if retained or link.of_unknown_age:
+            return
+        try:
+            message = decode(Setpoint, payload)
+        except MalformedError as error:
+            link.malformed(self._topic, error.reason, str(error))
+            return
+        link.listener.overheard(self._station, self._channel, message)
 
     def _echo(self, echo: SetpointEcho, *, fresh: bool) -> bool:
         """Report a decision of the channel once; true where it is a new one."""

@@ -91,6 +91,10 @@ class Gauges:
 
     phase: Phase
     connected: bool
+    in_charge: bool
+    """Whether this server sends setpoints."""
+    leader_silent_s: float | None
+    """For how long the server that this one stands by for has given no sign of life; None: it stands by for none."""
     epoch: int
     total_power_w: float
     load_power_w: float
@@ -170,6 +174,10 @@ class EqualizerMetrics(Collector):
         if gauges.meter_power_w is not None:
             yield self._gauge("zeroloop_meter_power_watts", "What the grid meter says.", gauges.meter_power_w)
         yield self._gauge("zeroloop_connected", "1 while there is a connection to the broker.", gauges.connected)
+        yield self._gauge("zeroloop_in_charge", "1 for the server that sends setpoints.", gauges.in_charge)
+        if gauges.leader_silent_s is not None:
+            text = "Seconds since the server in charge, which this one stands by for, has given a sign of life."
+            yield self._gauge("zeroloop_leader_silent_seconds", text, gauges.leader_silent_s)
         yield self._gauge("zeroloop_epoch", "The epoch under which setpoints are sent.", gauges.epoch)
         yield self._gauge("zeroloop_stations_online", "Stations that say they are online.", gauges.stations_online)
         phases = {phase.value: float(phase is gauges.phase) for phase in Phase}

@@ -36,6 +36,12 @@ class Rhythm:
         """Wait for a cycle that raises, and raise the same; no cycle runs after it."""
         await asyncio.shield(self._failure)
 
+    def fail(self, error: Exception) -> None:
+        """Run no more cycles, for this reason; whoever waits for a failure is told."""
+        self.stop()
+        if not self._failure.done():
+            self._failure.set_exception(error)
+
     def start(self) -> None:
         """Begin with a cycle at once."""
         self._running = True
@@ -49,6 +55,10 @@ class Rhythm:
         if self._next is not None:
             self._next.cancel()
             self._next = None
+
+    def is_stalled(self, now_s: float) -> bool:
+        """Tell whether this process has just stood still; the next cycle is told."""
+        return self._running and now_s - self._alive_s > self._stalled_s
 
     def soon(self, now_s: float) -> None:
         """Ask for a cycle after the present batch of messages."""
@@ -72,9 +82,7 @@ class Rhythm:
         try:
             due_s = self._cycle(now_s, asked_s, gap_s if gap_s > self._stalled_s else None)
         except Exception as error:  # noqa: BLE001 - handed to whoever waits; a server that cannot decide must end
-            self.stop()
-            if not self._failure.done():
-                self._failure.set_exception(error)
+            self.fail(error)
             return
         ended_s = self._clock()
         self._rested_s = ended_s + _REST * (ended_s - now_s)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from importlib.metadata import version
 from pathlib import Path
 
-from equalizer import fencing
+from equalizer import fencing, report
 from equalizer.advertise import Advertisement
 from equalizer.commands import CommandDesk
 from equalizer.config import EqualizerSettings, warnings
@@ -20,6 +20,7 @@ from equalizer.ledger import Ledger, SavedAccount
 from equalizer.link import Link
 from equalizer.metrics import Counters, EqualizerMetrics
 from equalizer.reach import reachable_host
+from equalizer.standby import Timing
 from equalizer.voice import Voice
 from schemas.codec import MalformedError
 from schemas.messages import Phase
@@ -44,6 +45,8 @@ class EqualizerService:
         clock: monotonic seconds.
         utc: seconds since 1970, for labels only.
         supervisor: hears that it has started, of every completed cycle, and that it ends.
+        ledger: where epoch and account are kept; by default in the state folder.
+        open_session: makes the connection to the broker.
     """
 
     def __init__(
@@ -54,13 +57,16 @@ class EqualizerService:
         clock: Callable[[], float],
         utc: Callable[[], float],
         supervisor: Supervisor = NOBODY,
+        ledger: Ledger | None = None,
+        open_session: Callable[..., Session] = Session,
     ) -> None:
         self.settings = settings
         self.counters = Counters()
         self._clock = clock
         self._utc = utc
         self._supervisor = supervisor
-        self._ledger = Ledger(base_dir / settings.state.dir, settings.loop.name)
+        self._ledger = ledger if ledger is not None else Ledger(base_dir / settings.state.dir, settings.loop.name)
+        self._open_session = open_session
         self._reached = asyncio.Event()
         self._journal = Journal(
             base_dir / settings.state.dir / f"decisions-{settings.loop.name}.jsonl",
@@ -107,7 +113,8 @@ class EqualizerService:
         """Read the state files, and store the epoch of this run before it is used."""
         own = fencing.Identity(self.settings.loop.server, self._utc())
         try:
-            fence = fencing.opened(own, self._ledger.epoch())
+            begin = fencing.standing_by if self.settings.standby.enabled else fencing.opened
+            fence = begin(own, self._ledger.epoch())
             saved = self._ledger.account()
             self._ledger.store_epoch(fence.epoch)
         except OSError as error:
@@ -143,13 +150,15 @@ class EqualizerService:
             ledger=self._ledger,
             link=self._link,
             subscribe=lambda: self._session.subscribe(*self._link.filters),
+            timing=_timing(settings),
+            stored=False,
             lease_s=settings.setpoint.ttl_s,
             period_s=settings.telemetry.period_s,
             clock=clock,
             log_lines=lambda: {"written": self._journal.written, "lost": self._journal.lost},
         )
         self._desk = CommandDesk(self._duty, malformed=self._malformed_command, utc=utc)
-        self._session = Session(
+        self._session = self._open_session(
             settings.broker,
             client_id=f"zeroloop-equalizer-{settings.loop.name}-{secrets.token_hex(4)}",
             on_message=self._link.take,
@@ -172,6 +181,7 @@ class EqualizerService:
             material_w=MATERIAL_RATIO * self._helm.band.release_w,
             meter=(topic, meter.power_path, meter.factor),
             command=self._command,
+            overhears=settings.standby.enabled,
         )
 
     # ── what it does by itself ────────────────────────────────────────────────────────────────────────────────────
@@ -181,7 +191,7 @@ class EqualizerService:
         while True:
             await asyncio.sleep(_SECOND_S)
             self._duty.second()
-            self._supervisor.alive(self._duty.hindrance() or self.phase)
+            self._supervisor.alive(report.hindrance(self._duty.condition(), self._helm) or self.phase)
             if self._clock() - saved_s >= _SAVE_EVERY_S:
                 saved_s = self._clock()
                 await asyncio.to_thread(self._save)
@@ -233,10 +243,15 @@ class EqualizerService:
         metrics = self.settings.metrics
         if metrics.port == 0:
             return
-        exposition = EqualizerMetrics(self.settings.loop.name, self.counters, self._duty.gauges).exposition
+        duty, helm = self._duty, self._helm
+        exposition = EqualizerMetrics(
+            self.settings.loop.name, self.counters, lambda: report.gauges(duty.condition(), helm)
+        ).exposition
         pages = {
             "/metrics": metrics_page(exposition),
-            "/ready": ready_page(self._duty.hindrance),
+            "/ready": ready_page(
+                lambda: report.hindrance(duty.condition(), helm), lambda: report.readiness(duty.condition())
+            ),
             "/live": live_page,
         }
         server = await serve(metrics.host, metrics.port, pages)
@@ -247,6 +262,11 @@ class EqualizerService:
         if metrics.port == 0:
             return None
         return f"http://{reachable_host(metrics.host, self.settings.broker.host)}:{metrics.port}/metrics"
+
+
+def _timing(settings: EqualizerSettings) -> Timing:
+    section = settings.standby
+    return Timing(section.enabled, section.lost_s, section.settle_s, section.handover_s)
 
 
 def _started(

@@ -86,6 +86,7 @@ class Voice:
         self._setpoint_topics: dict[tuple[str, str], str] = {}
         self._setpoint_seqs: dict[tuple[str, str], int] = {}
         self._balance_seq = 0
+        self._heartbeat = 0
         self._said: dict[tuple[str, str, str], float] = {}
         self._tokens = _EVENT_BURST
         self._refilled_s = clock()
@@ -104,6 +105,7 @@ class Voice:
 
     def announce(self, presence: Presence, epoch: int, phase: Phase) -> None:
         """Say on the well-known topic that this server is there, or not."""
+        self._heartbeat += 1
         payload = encode(self._announcement(presence, epoch, phase))
         self._publish(self._topics[LoopTopic.SERVER], payload, qos=1, retain=True)
 
@@ -212,6 +214,7 @@ class Voice:
             control=ControlSummary(policy=settings.control.policy, delay_s=settings.control.delay_s),
             setpoint=SetpointSummary(ttl_s=settings.setpoint.ttl_s, refresh_s=settings.setpoint.refresh_s),
             metrics_url=self._metrics_url,
+            heartbeat=self._heartbeat if settings.standby.enabled else None,
         )
 
     def _publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> None:

@@ -192,6 +192,8 @@ class ServerAnnouncement(Message):
     setpoint: SetpointSummary
     metrics_url: str | None = None
     dashboard_url: str | None = None
+    heartbeat: Count | None = None
+    """Counts up with every announcement of a server that others may stand by for; a higher one proves that it lives."""
 
 
 def _null_is_continue(said: object) -> object:

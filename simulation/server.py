@@ -12,7 +12,7 @@ from equalizer.ledger import SavedAccount
 from equalizer.link import Link
 from equalizer.metrics import JOULES_PER_WH, Counters
 from equalizer.voice import Voice
-from schemas.messages import Presence, ServerAnnouncement, SetpointEcho
+from schemas.messages import LoopBalance, Presence, ServerAnnouncement, Setpoint, SetpointEcho
 from schemas.topics import LoopTopic, loop_topic
 from simulation.clock import Timeline
 from simulation.station import LOOP, Sender
@@ -160,6 +160,12 @@ class Server:
             self._cycle_at(now_s)
 
     def announcement(self, message: ServerAnnouncement, *, retained: bool) -> None:
+        """There is no other server."""
+
+    def balance(self, message: LoopBalance, *, retained: bool) -> None:
+        """Nobody listens to it here."""
+
+    def overheard(self, station: str, channel: str, setpoint: Setpoint) -> None:
         """There is no other server."""
 
     def station(self, name: str, presence: Presence | None, *, retained: bool) -> None:

@@ -36,6 +36,8 @@ def is_finite(view: EqualizationView) -> bool:
 
 def adopt(view: EqualizationView, settings: ControlSettings, now_s: float, before: Hold | None = None) -> Hold:
     """Take over what a channel is doing, without a step; when it was last changed is not forgotten."""
+    if before is not None and before.overheard and _obeys(view, before):
+        return _taken_over(before, view, settings, now_s)
     ramp_s = abs(view.applied_w - view.power_w) / view.ramp_w_per_s
     changed_s = _changed_s(before, now_s) if before is not None else NEVER_S
     if _was_changed_by_another(view, before):
@@ -53,6 +55,26 @@ def adopt(view: EqualizationView, settings: ControlSettings, now_s: float, befor
         retry_s=before.retry_s if before is not None else NEVER_S,
         retry_wait_s=before.retry_wait_s if before is not None else 0.0,
     )
+
+
+def _obeys(view: EqualizationView, hold: Hold) -> bool:
+    """Tell whether a channel does just what another server was heard to ask of it."""
+    last = view.last
+    return (
+        last is not None
+        and (last.epoch, last.seq) == hold.echo
+        and last.result in (SetpointResult.APPLIED, SetpointResult.CLAMPED)
+        and view.boot_id == hold.boot_id
+    )
+
+
+def _taken_over(hold: Hold, view: EqualizationView, settings: ControlSettings, now_s: float) -> Hold:
+    """Go on with what another server asked for: its level, even where the ramp is on the way to it, and what comes."""
+    while len(hold.levels) > 1 and hold.levels[1].at_s <= now_s:
+        hold = replace(hold, levels=hold.levels[1:])
+    ramp_s = abs(hold.levels[-1].power_w - view.power_w) / view.ramp_w_per_s
+    settled_s = max(now_s, hold.levels[-1].at_s) + ramp_s + SETTLE_PERIODS * settings.period_s
+    return replace(hold, overheard=False, settled_s=settled_s)
 
 
 def left(hold: Hold, settings: ControlSettings, now_s: float) -> Hold | None:
@@ -324,6 +346,6 @@ def is_due(hold: Hold, settings: ControlSettings, now_s: float) -> bool:
 def due_s(hold: Hold, settings: ControlSettings) -> float:
     """Return when a hold must go out again."""
     if hold.sent_s == NEVER_S:
-        return NEVER_S if hold.levels[-1].power_w != 0.0 else -NEVER_S
+        return NEVER_S if any(level.power_w != 0.0 for level in hold.levels) else -NEVER_S
     answer_s = settings.refresh_s if hold.answered or hold.rejected else ANSWER_PERIODS * settings.period_s
     return hold.sent_s + min(settings.refresh_s, answer_s)

@@ -78,6 +78,8 @@ class Hold:
     retry_s: float = NEVER_S
     """A channel that delivers more than it was asked, or something at 0 W, is not counted upon before this."""
     retry_wait_s: float = 0.0
+    overheard: bool = False
+    """It was another server that asked for it, and this one has not taken over yet."""
 
     def is_counted(self, now_s: float) -> bool:
         """Tell whether the channel is counted upon."""

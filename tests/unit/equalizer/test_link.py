@@ -13,10 +13,12 @@ from schemas.messages import (
     ChannelPlan,
     ChannelTelemetry,
     Equalization,
+    LoopBalance,
     OnLost,
     PlanSegment,
     Presence,
     ServerAnnouncement,
+    Setpoint,
     SetpointEcho,
     SetpointReason,
     SetpointResult,
@@ -37,12 +39,21 @@ class Ear:
     stations: list[tuple[str, Presence | None, bool]] = field(default_factory=list)
     echoes: list[tuple[SetpointEcho, bool]] = field(default_factory=list)
     announcements: list[tuple[int, bool]] = field(default_factory=list)
+    balances: list[tuple[int, bool]] = field(default_factory=list)
+    setpoints: list[Setpoint] = field(default_factory=list)
 
     def material(self, now_s: float) -> None:
         self.material_s.append(now_s)
 
     def announcement(self, message: ServerAnnouncement, *, retained: bool) -> None:
         self.announcements.append((message.epoch, retained))
+
+    def balance(self, message: LoopBalance, *, retained: bool) -> None:
+        self.balances.append((message.seq, retained))
+
+    def overheard(self, station: str, channel: str, setpoint: Setpoint) -> None:
+        assert (station, channel) == ("s", "1")
+        self.setpoints.append(setpoint)
 
     def station(self, name: str, presence: Presence | None, *, retained: bool) -> None:
         self.stations.append((name, presence, retained))

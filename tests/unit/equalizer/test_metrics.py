@@ -18,6 +18,8 @@ from tests.pages import fetched
 GAUGES = Gauges(
     phase=Phase.BALANCING,
     connected=True,
+    in_charge=True,
+    leader_silent_s=None,
     epoch=7,
     total_power_w=812.0,
     load_power_w=20789.0,
@@ -128,7 +130,7 @@ async def test_the_pages_answer_what_holds_now() -> None:
     hindrances: list[str] = ["phase frozen"]
     pages = {
         "/metrics": metrics_page(lambda: b"x 1\n"),
-        "/ready": ready_page(lambda: hindrances[0] if hindrances else None),
+        "/ready": ready_page(lambda: hindrances[0] if hindrances else None, lambda: "ready"),
         "/live": live_page,
     }
     server = await serve("127.0.0.1", 0, pages)
