@@ -5,17 +5,18 @@ changes is noted, and the control is asked for once a batch, not once a message.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Protocol
 
 from equalizer.control.book import LoopBook
+from equalizer.control.forecast import MICRO
+from equalizer.control.records import ChannelRecord
 from equalizer.meter import read_power
 from equalizer.metrics import Counters
 from schemas import topics
-from schemas.codec import MalformedError, MalformedReason, decode
+from schemas.codec import MalformedError, MalformedReason, decode, decode_telemetry
 from schemas.messages import (
     ChannelPlan,
-    ChannelTelemetry,
     LoopBalance,
     MeterReading,
     Presence,
@@ -25,7 +26,8 @@ from schemas.messages import (
     SetpointResult,
     StationStatus,
 )
-from schemas.topics import ChannelAddress, ChannelTopic, LoopAddress, LoopTopic, StatusAddress
+from schemas.topics import ChannelAddress, ChannelTopic, LoopTopic, StatusAddress
+from transport.tap import Routes, Taker
 
 _LOG = logging.getLogger(__name__)
 
@@ -34,8 +36,6 @@ LARGEST_LOOP_TOPICS = 500_000
 _COMPLAINTS = 10_000
 
 _OWN_METER_PATH = ("power_w",)
-
-Handler = Callable[[bytes, bool], None]
 
 
 class Listener(Protocol):
@@ -86,6 +86,7 @@ class Link:
         command: Callable[[bytes], None],
         overhears: bool = False,
     ) -> None:
+        self.loop = loop
         self.book = book
         self.counters = counters
         self.listener: Listener
@@ -93,21 +94,27 @@ class Link:
         self.clock = clock
         self.of_unknown_age = True
         """Until the broker has delivered what it held for this connection, nothing proves that a message is new."""
-        self._loop = loop
         self.material_w = material_w
         """Follows the hysteresis band."""
-        self._moved_w = 0.0
+        self._moved_uw = 0
         self._operator = command
         self._overhears = overhears
         self._meter_topic, self._meter_path, self._meter_factor = meter
         self._own_meter_topic = topics.loop_topic(loop, LoopTopic.METER)
-        self._handlers: dict[str, Handler] = {self._meter_topic: self._meter}
+        self._takers: dict[bytes, Taker] = {}
+        self._is_telemetry = topics.channel_pattern(loop, ChannelTopic.TELEMETRY).fullmatch
         self._complained: set[str] = set()
+        self.reset(book)
+
+    @property
+    def routes(self) -> Routes:
+        """Who takes which topic's messages, as far as is known yet; `take` finds out about the others."""
+        return self._takers
 
     @property
     def filters(self) -> tuple[tuple[str, int], ...]:
         """What to subscribe to, each with its QoS; presence first."""
-        loop = self._loop
+        loop = self.loop
         setpoints = ((topics.channel_filter(loop, ChannelTopic.SETPOINT), 0),) if self._overhears else ()
         return (
             (topics.loop_topic(loop, LoopTopic.SERVER), 1),
@@ -124,17 +131,27 @@ class Link:
         """Begin anew with an empty book; what comes is of unknown age until `of_unknown_age` is taken back."""
         self.book = book
         self.of_unknown_age = True
-        self._moved_w = 0.0
-        self._handlers = {self._meter_topic: self._meter}
+        self._moved_uw = 0
+        self._takers.clear()
+        handlers = {
+            topics.loop_topic(self.loop, LoopTopic.SERVER): self._announcement,
+            topics.loop_topic(self.loop, LoopTopic.BALANCE): self._balance,
+            topics.loop_topic(self.loop, LoopTopic.COMMAND): self._command,
+            self._meter_topic: self._meter,
+        }
+        self._takers.update((topic.encode(), _Passed(handler)) for topic, handler in handlers.items())
 
     def take(self, topic: str, payload: bytes, retained: bool) -> None:  # noqa: FBT001 - the session's callback
         """Take one message. Never raises for what a message holds."""
-        handler = self._handlers.get(topic)
-        if handler is None:
-            handler = self._resolve(topic)
-            if handler is None:
+        name = topic.encode()
+        taker = self._takers.get(name)
+        if taker is None:
+            taker = self._resolve(topic, name)
+            if taker is None or len(self._takers) >= LARGEST_LOOP_TOPICS:
+                self._refuse(topic)
                 return
-        handler(payload, retained)
+            self._takers[name] = taker
+        taker.take(payload, retained)
 
     def malformed(self, source: str, reason: MalformedReason, text: str) -> None:
         """Count a message that breaks the contract, and log the first of each source."""
@@ -143,49 +160,26 @@ class Link:
             self._complained.add(source)
             _LOG.warning("malformed source=%s reason=%s text=%r", source, reason, text[:200])
 
-    def moved(self, change_w: float) -> bool:
+    def moved(self, change_uw: int) -> bool:
         """Add a channel's change of power; true where the loop's has moved enough since the last decision."""
-        self._moved_w += change_w
-        return abs(self._moved_w) >= self.material_w
+        self._moved_uw += change_uw
+        return abs(self._moved_uw) >= self.material_w * MICRO
 
     def decided(self) -> None:
         """Note that a decision has seen everything so far."""
-        self._moved_w = 0.0
+        self._moved_uw = 0
 
-    def _resolve(self, topic: str) -> Handler | None:
+    def _resolve(self, topic: str, name: bytes) -> Taker | None:
+        found = self._is_telemetry(name)
+        if found is not None:  # asked first, as on connecting a whole hall's comes at once
+            return _TelemetryFeed(self, found[1].decode(), found[2].decode())
         match topics.parse(topic):
-            case ChannelAddress(loop, station, channel, leaf) if loop == self._loop:
-                handler = self._channel_handler(topic, station, channel, leaf)
-            case StatusAddress(loop, station) if loop == self._loop:
-                handler = _StationFeed(self, station, topic).status
-            case LoopAddress(loop, LoopTopic.SERVER) if loop == self._loop:
-                handler = self._announcement
-            case LoopAddress(loop, LoopTopic.BALANCE) if loop == self._loop:
-                handler = self._balance
-            case LoopAddress(loop, LoopTopic.COMMAND) if loop == self._loop:
-                handler = self._command
-            case _:
-                handler = None
-        if handler is None or len(self._handlers) >= LARGEST_LOOP_TOPICS:
-            self._refuse(topic)
-            return None
-        self._handlers[topic] = handler
-        return handler
-
-    def expect(self, station: str, channels: Iterable[str]) -> None:
-        """Make ready for a station's channels: on connecting, the first telemetry of a whole hall comes at once."""
-        for channel, topic in topics.channel_topics(self._loop, station, channels, ChannelTopic.TELEMETRY):
-            if topic not in self._handlers and len(self._handlers) < LARGEST_LOOP_TOPICS:
-                self._handlers[topic] = _ChannelFeed(self, station, channel, topic).telemetry
-
-    def _channel_handler(self, topic: str, station: str, channel: str, leaf: ChannelTopic) -> Handler | None:
-        match leaf:
-            case ChannelTopic.TELEMETRY:
-                return _ChannelFeed(self, station, channel, topic).telemetry
-            case ChannelTopic.PLAN:
-                return _ChannelFeed(self, station, channel, topic).plan
-            case ChannelTopic.SETPOINT if self._overhears:
-                return _ChannelFeed(self, station, channel, topic).setpoint
+            case ChannelAddress(loop, station, channel, ChannelTopic.PLAN) if loop == self.loop:
+                return _PlanFeed(self, station, channel)
+            case ChannelAddress(loop, station, channel, ChannelTopic.SETPOINT) if loop == self.loop and self._overhears:
+                return _SetpointFeed(self, station, channel)
+            case StatusAddress(loop, station) if loop == self.loop:
+                return _StationFeed(self, station)
             case _:
                 return None
 
@@ -238,17 +232,25 @@ class Link:
         return read_power(payload, path, factor)
 
 
+class _Passed:
+    """What is passed to one of the link's own methods."""
+
+    __slots__ = ("take",)
+
+    def __init__(self, handler: Callable[[bytes, bool], None]) -> None:
+        self.take = handler
+
+
 class _StationFeed:
     """The status of one station."""
 
-    __slots__ = ("_link", "_name", "_topic")
+    __slots__ = ("_link", "_name")
 
-    def __init__(self, link: Link, name: str, topic: str) -> None:
+    def __init__(self, link: Link, name: str) -> None:
         self._link = link
         self._name = name
-        self._topic = topic
 
-    def status(self, payload: bytes, retained: bool) -> None:  # noqa: FBT001 - a handler
+    def take(self, payload: bytes, retained: bool, /) -> None:  # noqa: FBT001 - the hot path passes no keywords
         link = self._link
         now_s = link.clock()
         if not payload:
@@ -259,87 +261,60 @@ class _StationFeed:
         try:
             message = decode(StationStatus, payload)
         except MalformedError as error:
-            link.malformed(self._topic, error.reason, str(error))
+            link.malformed(topics.status_topic(link.loop, self._name), error.reason, str(error))
             return
-        link.expect(self._name, message.channels)
         if not link.book.status(self._name, message, now_s):
             return
         link.listener.station(self._name, message.status, retained=retained)
         link.listener.material(now_s)
 
 
-class _ChannelFeed:
-    """The telemetry or the plans of one channel."""
+class _TelemetryFeed:
+    """The telemetry of one channel."""
 
-    __slots__ = ("_channel", "_doing", "_echoed", "_heard", "_link", "_power_w", "_station", "_topic")
+    __slots__ = ("_channel", "_doing", "_echoed", "_link", "_record", "_station")
 
-    def __init__(self, link: Link, station: str, channel: str, topic: str) -> None:
+    def __init__(self, link: Link, station: str, channel: str) -> None:
         self._link = link
         self._station = station
         self._channel = channel
-        self._topic = topic
-        self._heard = False
-        self._power_w = 0.0
+        self._record: ChannelRecord | None = None
         self._doing: object = None
+        """What it was at when it was last heard live; None: it has not been."""
         self._echoed: SetpointEcho | None = None
 
-    def telemetry(self, payload: bytes, retained: bool) -> None:  # noqa: FBT001 - a handler
+    def take(self, payload: bytes, retained: bool, /) -> None:  # noqa: FBT001 - as above
         link = self._link
         link.counters.telemetry += 1
         try:
-            message = decode(ChannelTelemetry, payload)
+            message = decode_telemetry(payload)
         except MalformedError as error:
             if payload:
-                link.malformed(self._topic, error.reason, str(error))
+                topic = topics.channel_topic(link.loop, self._station, self._channel, ChannelTopic.TELEMETRY)
+                link.malformed(topic, error.reason, str(error))
             return
         now_s = link.clock()
         equalization = message.equalization
+        record = self._record
+        if record is None or record.closed:
+            record = self._record = link.book.record(self._station, self._channel, now_s)
         if retained or link.of_unknown_age:
             # It is counted, and calls for no decision: the phase is `starting` until what is new has come.
-            link.book.telemetry(self._station, self._channel, message, retained=True, now_s=now_s)
-            self._power_w = message.power_w
+            link.book.hear(record, message, retained=True, now_s=now_s)
             if equalization is not None and equalization.last is not None:
                 self._echo(equalization.last, fresh=False)
             return
-        link.book.telemetry(self._station, self._channel, message, retained=False, now_s=now_s)
-        material = link.moved(message.power_w - self._power_w)
-        self._power_w = message.power_w
+        before_uw = record.power_uw
+        link.book.hear(record, message, retained=False, now_s=now_s)
+        material = link.moved(record.power_uw - before_uw)
         doing = (message.step_id, message.work_status, message.alarm is None, equalization is None)
+        if equalization is not None and equalization.last is not None:
+            material = self._echo(equalization.last, fresh=self._doing is not None) or material
         if doing != self._doing:
             self._doing = doing
             material = True
-        if equalization is not None and equalization.last is not None:
-            material = self._echo(equalization.last, fresh=self._heard) or material
-        self._heard = True
         if material:
             link.listener.material(now_s)
-
-    def plan(self, payload: bytes, retained: bool) -> None:  # noqa: FBT001 - a handler
-        link = self._link
-        if retained:
-            link.malformed(self._topic, MalformedReason.UNEXPECTED_RETAIN, "a retained plan")
-            return
-        try:
-            message = decode(ChannelPlan, payload)
-        except MalformedError as error:
-            link.malformed(self._topic, error.reason, str(error))
-            return
-        if link.of_unknown_age:
-            return  # its times count from sending, and nobody knows when that was
-        now_s = link.clock()
-        link.book.plan(self._station, self._channel, message, now_s)
-        link.listener.material(now_s)
-
-    def setpoint(self, payload: bytes, retained: bool) -> None:  # noqa: FBT001 - a handler
-        link = self._link
-        if retained or link.of_unknown_age:
-            return
-        try:
-            message = decode(Setpoint, payload)
-        except MalformedError as error:
-            link.malformed(self._topic, error.reason, str(error))
-            return
-        link.listener.overheard(self._station, self._channel, message)
 
     def _echo(self, echo: SetpointEcho, *, fresh: bool) -> bool:
         """Report a decision of the channel once; true where it is a new one."""
@@ -352,6 +327,66 @@ class _ChannelFeed:
             link.counters.refused[echo.reason] += 1
         link.listener.echo(self._station, self._channel, echo, fresh=fresh)
         return True
+
+
+class _ChannelFeed:
+    """What comes of one channel beside its telemetry."""
+
+    __slots__ = ("_channel", "_link", "_station")
+
+    leaf: ChannelTopic
+
+    def __init__(self, link: Link, station: str, channel: str) -> None:
+        self._link = link
+        self._station = station
+        self._channel = channel
+
+    def _malformed(self, reason: MalformedReason, text: str) -> None:
+        link = self._link
+        link.malformed(topics.channel_topic(link.loop, self._station, self._channel, self.leaf), reason, text)
+
+
+class _PlanFeed(_ChannelFeed):
+    """The plans of one channel."""
+
+    __slots__ = ()
+
+    leaf = ChannelTopic.PLAN
+
+    def take(self, payload: bytes, retained: bool, /) -> None:  # noqa: FBT001 - as above
+        link = self._link
+        if retained:
+            self._malformed(MalformedReason.UNEXPECTED_RETAIN, "a retained plan")
+            return
+        try:
+            message = decode(ChannelPlan, payload)
+        except MalformedError as error:
+            self._malformed(error.reason, str(error))
+            return
+        if link.of_unknown_age:
+            return  # its times count from sending, and nobody knows when that was
+        now_s = link.clock()
+        link.book.plan(self._station, self._channel, message, now_s)
+        link.listener.material(now_s)
+
+
+class _SetpointFeed(_ChannelFeed):
+    """The setpoints to one channel, overheard."""
+
+    __slots__ = ()
+
+    leaf = ChannelTopic.SETPOINT
+
+    def take(self, payload: bytes, retained: bool, /) -> None:  # noqa: FBT001 - as above
+        link = self._link
+        if retained or link.of_unknown_age:
+            return
+        try:
+            message = decode(Setpoint, payload)
+        except MalformedError as error:
+            self._malformed(error.reason, str(error))
+            return
+        link.listener.overheard(self._station, self._channel, message)
 
 
 def _same(one: SetpointEcho, other: SetpointEcho) -> bool:

@@ -162,6 +162,7 @@ class EqualizerService:
             settings.broker,
             client_id=f"zeroloop-equalizer-{settings.loop.name}-{secrets.token_hex(4)}",
             on_message=self._link.take,
+            routes=self._link.routes,
             on_connected=self._connected,
             on_disconnected=self._duty.lost_broker,
             will=self._voice.will(fence.epoch),

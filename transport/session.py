@@ -22,7 +22,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from schemas.settings import BrokerSettings
-from transport.tap import TappedSocket
+from transport.tap import Routes, TappedSocket
 
 _LOG = logging.getLogger(__name__)
 
@@ -79,6 +79,7 @@ class Session:
         broker: where and how.
         client_id: unique at the broker; a second client of that id throws the first one out.
         on_message: called with topic, payload and retain flag, in the event loop, once a message.
+        routes: who takes the QoS 0 messages of a topic without this detour; may change at any time.
         on_connected: called after every handshake: subscribe here and publish what must be known.
         on_disconnected: called with the reason after every loss.
         will: published by the broker when the connection is lost.
@@ -92,6 +93,7 @@ class Session:
         *,
         client_id: str,
         on_message: Callable[[str, bytes, bool], None],
+        routes: Routes | None = None,
         on_connected: Callable[[], None] = lambda: None,
         on_disconnected: Callable[[str], None] = lambda _reason: None,
         will: Will | None = None,
@@ -104,6 +106,7 @@ class Session:
         """QoS 0 messages that a newer one of the same topic, or the lack of a connection, made pointless."""
         self._client_id = client_id
         self._on_message = on_message
+        self._routes: Routes = {} if routes is None else routes
         self._on_connected = on_connected
         self._on_disconnected = on_disconnected
         self._will = will
@@ -232,7 +235,9 @@ class Session:
         loop = asyncio.get_running_loop()
         self._handshake = loop.create_future()
         mqtt5 = self.broker.protocol == "5"
-        self._socket = TappedSocket(raw, mqtt5=mqtt5, on_publish=self._dispatch, on_close=self._unwatch)
+        self._socket = TappedSocket(
+            raw, mqtt5=mqtt5, on_publish=self._on_message, routes=self._routes, on_close=self._unwatch
+        )
         client = _TappedClient(
             CallbackAPIVersion.VERSION2,
             client_id=self._client_id,

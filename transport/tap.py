@@ -5,19 +5,36 @@ received bytes costs about 1 µs. All other packets (handshake, acknowledgements
 Packet layout: MQTT 5.0 (OASIS Standard, 2019), sections 2.1 and 3.3; the same in MQTT 3.1.1 but for the properties.
 """
 
+import logging
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+_LOG = logging.getLogger(__name__)
 
 OnPublish = Callable[[str, bytes, bool], None]
 
-_READ_BYTES = 256 * 1024
+
+class Taker(Protocol):
+    """Takes the messages of one topic."""
+
+    def take(self, payload: bytes, retained: bool, /) -> None:  # noqa: FBT001 - the hot path passes no keywords
+        """Take one message."""
+
+
+Routes = Mapping[bytes, Taker]
+"""Topic as it stands in the packet → who takes its messages."""
+
+_READ_BYTES = 64 * 1024
+"""A read stays in the processor's cache while it is taken apart."""
 _TYPE_AND_QOS = 0xF6
 _PUBLISH_QOS_0 = 0x30
 _RETAIN = 0x01
 _TOPIC_LENGTH_BYTES = 2
 _MORE = 0x80
-_MAX_LENGTH_SHIFT = 21
+_LONGEST_LENGTH = 4
+_BROKEN = -1
 
 
 class TappedSocket:
@@ -26,7 +43,8 @@ class TappedSocket:
     Args:
         raw: the socket, TLS already agreed on.
         mqtt5: whether packets carry properties.
-        on_publish: called with topic, payload and retain flag of each QoS 0 PUBLISH. It must not raise.
+        on_publish: called with topic, payload and retain flag of each QoS 0 PUBLISH that has no route.
+        routes: looked up at every packet; may change at any time.
         on_close: called with the descriptor just before it closes, whoever closes it: the moment to stop watching it,
             for the number may be another socket's right after.
     """
@@ -37,11 +55,13 @@ class TappedSocket:
         *,
         mqtt5: bool,
         on_publish: OnPublish,
+        routes: Routes,
         on_close: Callable[[int], object] = lambda _descriptor: None,
     ) -> None:
         self._raw = raw
         self._mqtt5 = mqtt5
         self._on_publish = on_publish
+        self._routes = routes
         self._on_close = on_close
         self._data = b""
         self._position = 0
@@ -50,6 +70,7 @@ class TappedSocket:
         """Whether packets wait behind those passed on: the library takes its own first, so that the order is kept."""
         self._ended = False
         self._broken = False
+        self._full = False
 
     def fill(self) -> bool:
         """Take what has arrived and dispatch it; true where there is something for the library, or the end."""
@@ -57,9 +78,11 @@ class TappedSocket:
             try:
                 data = self._raw.recv(_READ_BYTES)
             except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                self._full = False
                 return False
             except OSError:
                 data = b""
+            self._full = len(data) == _READ_BYTES
             if data:
                 self._data = self._data[self._position :] + data
                 self._position = 0
@@ -75,8 +98,8 @@ class TappedSocket:
 
     @property
     def buffered(self) -> bool:
-        """Whether the TLS layer holds bytes that no readiness event will announce."""
-        return isinstance(self._raw, ssl.SSLSocket) and self._raw.pending() > 0
+        """Whether another read will find something: the last one was full, or the TLS layer holds bytes."""
+        return self._full or (isinstance(self._raw, ssl.SSLSocket) and self._raw.pending() > 0)
 
     def recv(self, buffer_size: int) -> bytes:
         """Return bytes of the packets that were passed on; empty at the connection's end."""
@@ -107,7 +130,7 @@ class TappedSocket:
 
     def _split(self) -> None:  # noqa: C901, PLR0912 - the hot path: a call a message less is a tenth of it
         """Dispatch or pass on packet by packet, up to what has not arrived whole."""
-        data, passed, on_publish, mqtt5 = self._data, self._passed, self._on_publish, self._mqtt5
+        data, passed, mqtt5, route = self._data, self._passed, self._mqtt5, self._routes.get
         position, end = self._position, len(data)
         self.pending = False
         if self._broken:
@@ -115,45 +138,62 @@ class TappedSocket:
             position = end
         while position < end:
             head = data[position]
-            at = position + 1
-            length = shift = 0
-            while at < end:
-                byte = data[at]
-                at += 1
-                length |= (byte & 0x7F) << shift
-                if byte < _MORE:
-                    break
-                shift += 7
-                if shift > _MAX_LENGTH_SHIFT:
+            at = position + 3
+            if at <= end and data[position + 1] >= _MORE > data[position + 2]:  # as nearly all lengths are: two bytes
+                stop = at + (data[position + 1] - _MORE + (data[position + 2] << 7))
+            else:
+                at, stop = _extent(data, position + 1)
+                if stop == _BROKEN:
                     # Not MQTT, and so is all that follows: the library shall see it, complain and close.
                     self._broken = True
-                    head, length, at = 0, end - position, position
-                    break
-            else:
-                break
-            stop = at + length
+                    head, at, stop = 0, position, end
             if stop > end:
                 break
-            topic = None
-            if head & _TYPE_AND_QOS == _PUBLISH_QOS_0 and length > _TOPIC_LENGTH_BYTES:
+            payload = stop + 1
+            if head & _TYPE_AND_QOS == _PUBLISH_QOS_0 and stop - at > _TOPIC_LENGTH_BYTES:
                 if passed:
                     self.pending = True
                     break
-                at += _TOPIC_LENGTH_BYTES
-                body = at + (data[at - 2] << 8 | data[at - 1])
-                payload = body
+                topic = at + _TOPIC_LENGTH_BYTES
+                body = payload = topic + (data[at] << 8 | data[at + 1])
                 if mqtt5:
                     # The length of the properties is one byte, nearly always 0; one of more bytes is the library's.
                     payload = body + 1 + data[body] if body < stop and data[body] < _MORE else stop + 1
-                if payload <= stop:
-                    # What is not UTF-8 is left for the library to judge.
-                    try:  # noqa: SIM105 - suppress() costs a third of a microsecond here
-                        topic = data[at:body].decode()
-                    except UnicodeDecodeError:
-                        pass
-            if topic is None:
+            if payload > stop:
                 passed += data[position:stop]
             else:
-                on_publish(topic, data[payload:stop], head & _RETAIN != 0)
+                name = data[topic:body]
+                taker = route(name)
+                if taker is None:
+                    self._dispatch(name, data[position:stop], data[payload:stop])
+                else:
+                    try:
+                        taker.take(data[payload:stop], head & _RETAIN != 0)
+                    except Exception:  # noqa: BLE001 - a handler's bug must not stop the reading
+                        _LOG.exception("a handler failed topic=%s", name.decode())
             position = stop
         self._position = position
+
+    def _dispatch(self, name: bytes, packet: bytes, payload: bytes) -> None:
+        """Hand over a message that has no route of its own."""
+        try:
+            topic = name.decode()
+        except UnicodeDecodeError:
+            self._passed += packet  # for the library to judge
+            return
+        try:
+            self._on_publish(topic, payload, packet[0] & _RETAIN != 0)
+        except Exception:  # noqa: BLE001 - as above
+            _LOG.exception("a handler failed topic=%s", topic)
+
+
+def _extent(data: bytes, at: int) -> tuple[int, int]:
+    """Return where a packet's body begins, and where it stops, by the length that stands at `at`."""
+    length = shift = 0
+    for byte in data[at : at + _LONGEST_LENGTH]:
+        at += 1
+        length |= (byte & 0x7F) << shift
+        if byte < _MORE:
+            return at, at + length
+        shift += 7
+    return at, _BROKEN if shift == 7 * _LONGEST_LENGTH else len(data) + 1

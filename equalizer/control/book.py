@@ -11,6 +11,7 @@ from equalizer.control.forecast import GRID_S, LARGEST_W, MICRO, Plan, is_usable
 from equalizer.control.image import ChannelKey, EqualizationView, LoopImage
 from equalizer.control.records import ChannelRecord, StationRecord, Tally
 from equalizer.control.settings import ControlSettings
+from schemas.loads import Telemetry
 from schemas.messages import ChannelPlan, ChannelTelemetry, Equalization, Presence, StationStatus
 
 LOSSES_EVERY_S = 1.0
@@ -24,25 +25,34 @@ class LoopBook:
         """Messages that changed nothing, and plans that were dropped, by reason."""
         self._settings = settings
         self._stations: dict[str, StationRecord] = {}
-        self._channels: dict[ChannelKey, ChannelRecord] = {}
         self._tally = Tally()
         self._announcements = Announcements(self._tally, self.ignored)
         self._equalizing: dict[ChannelKey, EqualizationView | None] = {}
         self._views: tuple[EqualizationView, ...] | None = ()
         self._online = 0
-        self._awaited: set[ChannelKey] = set()
         self._started_s: float | None = None
         self._round_complete = False
         self._meter: tuple[float | None, float | None] = (None, None)
         self._losses = (0.0, -inf)
 
-    def telemetry(
-        self, station: str, channel: str, telemetry: ChannelTelemetry, *, retained: bool, now_s: float
-    ) -> None:
-        """Take a channel's measurement. A retained one is of unknown age: it counts, and counts as unknown."""
-        record = self._channels.get((station, channel))
+    def record(self, station: str, channel: str, now_s: float) -> ChannelRecord:
+        """Return the record of a channel that speaks; a new one where it is not known."""
+        owner = self._stations.get(station)
+        if owner is None:
+            owner = self._station(station, now_s)
+        record = owner.channels.get(channel)
         if record is None:
-            record = self._open(station, channel, now_s)
+            record = owner.channels[channel] = ChannelRecord(channel, owner)
+            if not self._round_complete and (owner.online or not owner.said):
+                owner.awaited.add(channel)
+        return record
+
+    def telemetry(self, station: str, channel: str, telemetry: Telemetry, *, retained: bool, now_s: float) -> None:
+        """Take a channel's measurement. A retained one is of unknown age: it counts, and counts as unknown."""
+        self.hear(self.record(station, channel, now_s), telemetry, retained=retained, now_s=now_s)
+
+    def hear(self, record: ChannelRecord, telemetry: Telemetry, *, retained: bool, now_s: float) -> None:
+        """Take the measurement of a channel whose record, not yet closed, the caller has kept."""
         if telemetry.boot_id == record.boot_id:
             if telemetry.seq <= record.seq:
                 self.ignored["old_telemetry"] += 1
@@ -55,7 +65,7 @@ class LoopBook:
             self.ignored["out_of_range" if isfinite(power_w) else "not_finite"] += 1
             return
         power_uw = round(power_w * MICRO)
-        if retained and record.telemetry is None and telemetry.equalization is None:
+        if retained and not record.known and telemetry.equalization is None:
             self._recall(record, telemetry, power_uw, now_s)
             return
         if (
@@ -66,14 +76,13 @@ class LoopBook:
             or telemetry.equalization is not None
             or telemetry.boot_id != record.boot_id
         ):
-            self._hear(record, telemetry, power_uw, now_s, retained=retained)
+            self._turn(record, telemetry, power_uw, now_s, retained=retained)
             return
         # A load without a plan that spoke a moment ago: nearly every message of a large hall comes here.
         record.seq = telemetry.seq
-        record.telemetry = telemetry
         record.heard_s = now_s
         tally = self._tally
-        tally.fresh.move_to_end(record.key)
+        tally.fresh.move_to_end(record)
         before_uw = record.counted_uw
         if power_uw != before_uw:
             record.power_uw = record.counted_uw = record.remainder_uw = power_uw
@@ -100,18 +109,16 @@ class LoopBook:
         record.on_lost = status.on_lost
         record.boot_id = status.boot_id
         if online:
-            self._go_online(record, status, now_s, was_zeroed=was_zeroed)
+            self._go_online(record, status, was_zeroed=was_zeroed)
             return True
+        record.awaited.clear()
         for channel in record.channels.values():
-            self._awaited.discard(channel.key)
             self._silence(channel, channel.equalization)
         return True
 
     def plan(self, station: str, channel: str, plan: ChannelPlan, now_s: float) -> None:
         """Take what a channel's program will do next, counted from now."""
-        record = self._channels.get((station, channel))
-        if record is None:
-            record = self._open(station, channel, now_s)
+        record = self.record(station, channel, now_s)
         boot_id = record.station.boot_id if record.station.boot_id is not None else record.boot_id
         if boot_id is not None and plan.boot_id != boot_id:
             self.ignored["other_boot"] += 1
@@ -186,7 +193,8 @@ class LoopBook:
             of = self._settings.efficiencies.of
             lost_w = sum(
                 of(record.key).lost_w(max(record.counted_uw, 0) / MICRO, min(record.counted_uw, 0) / MICRO)
-                for record in self._channels.values()
+                for station in self._stations.values()
+                for record in station.channels.values()
                 if record.equalization is None and record.counted_uw != 0
             )
             self._losses = (lost_w, now_s)
@@ -198,16 +206,18 @@ class LoopBook:
         if self._meter[1] is not None and now_s - self._meter[1] > self._settings.meter_stale_s:
             self._meter = (None, None)
         fresh = self._tally.fresh
-        while fresh and now_s - (oldest := next(iter(fresh.values()))).heard_s > stale_s:
+        while fresh and now_s - (oldest := next(iter(fresh))).heard_s > stale_s:
             self._silence(oldest, oldest.equalization)
         if not self._round_complete and self._started_s is not None:
             elapsed_s = now_s - self._started_s
-            everybody = not self._awaited and elapsed_s >= self._settings.period_s
+            everybody = elapsed_s >= self._settings.period_s and not any(
+                station.awaited for station in self._stations.values()
+            )
             self._round_complete = everybody or elapsed_s > stale_s
 
     def _view(self, key: ChannelKey) -> EqualizationView:
         view = self._equalizing[key]
-        record = self._channels[key]
+        record = self._stations[key[0]].channels[key[1]]
         state, telemetry = record.equalization, record.telemetry
         if view is None and state is not None and telemetry is not None:
             view = self._equalizing[key] = EqualizationView(
@@ -230,14 +240,14 @@ class LoopBook:
             raise AssertionError(f"{key} is listed as an equalization channel, and is none")
         return view
 
-    def _recall(self, record: ChannelRecord, telemetry: ChannelTelemetry, power_uw: int, now_s: float) -> None:
+    def _recall(self, record: ChannelRecord, telemetry: Telemetry, power_uw: int, now_s: float) -> None:
         """Count what the broker remembered of a load that has not spoken yet: as its last value, and as unknown.
 
         What `_silence` does, for a record of which the sums contain nothing: a hall's worth of these comes at once.
         """
         record.boot_id = telemetry.boot_id
         record.seq = telemetry.seq
-        record.telemetry = telemetry
+        record.known = True
         record.power_uw = power_uw
         record.heard_s = now_s
         tally = self._tally
@@ -256,25 +266,28 @@ class LoopBook:
             record.unknown_uw = -power_uw
         tally.unknown_uw += record.unknown_uw
 
-    def _hear(
-        self, record: ChannelRecord, telemetry: ChannelTelemetry, power_uw: int, now_s: float, *, retained: bool
+    def _turn(
+        self, record: ChannelRecord, telemetry: Telemetry, power_uw: int, now_s: float, *, retained: bool
     ) -> None:
         """Count a measurement that changes more than a power."""
         tally, announcements = self._tally, self._announcements
         if telemetry.boot_id != record.boot_id or telemetry.equalization is not None:
             announcements.drop(record)
         before_uw = record.counted_uw
-        tally.known += record.telemetry is None
+        tally.known += not record.known
+        record.known = True
         record.boot_id = telemetry.boot_id
         record.seq = telemetry.seq
-        record.telemetry = telemetry
+        record.telemetry = (
+            telemetry if isinstance(telemetry, ChannelTelemetry) and telemetry.equalization is not None else None
+        )
         record.power_uw = power_uw
         if retained:
             record.heard_s = now_s
             self._silence(record, telemetry.equalization)
             return
         record.heard_s = now_s
-        self._awaited.discard(record.key)
+        record.station.awaited.discard(record.name)
         tally.set_age(record, fresh=True, stale=False)
         tally.count(record, power_uw, 0, telemetry.equalization)
         self._list(record)
@@ -288,40 +301,38 @@ class LoopBook:
         """Take a channel as stale, or as gone where its station is gone and said that it leaves 0 W."""
         self._announcements.drop(record)
         gone = record.station.is_zeroed
-        known = record.telemetry is not None
-        self._tally.set_age(record, fresh=False, stale=known and not gone)
+        self._tally.set_age(record, fresh=False, stale=record.known and not gone)
         counted_uw = 0 if gone else record.power_uw
         self._tally.count(record, counted_uw, abs(counted_uw), equalization)
         self._list(record)
 
     def _list(self, record: ChannelRecord) -> None:
         """Have the view of an equalization channel drawn anew."""
+        key = record.key
         if record.equalization is not None:
-            self._equalizing[record.key] = None
+            self._equalizing[key] = None
             self._views = None
-        elif record.key in self._equalizing:
-            del self._equalizing[record.key]
+        elif key in self._equalizing:
+            del self._equalizing[key]
             self._views = None
 
-    def _go_online(self, record: StationRecord, status: StationStatus, now_s: float, *, was_zeroed: bool) -> None:
+    def _go_online(self, record: StationRecord, status: StationStatus, *, was_zeroed: bool) -> None:
         announced = frozenset(status.channels)
-        for name in [name for name in record.channels if name not in announced]:
-            self._close(record.channels[name])
-        for name in status.channels:
-            channel = record.channels.get(name)
-            if channel is None:
-                self._open(record.name, name, now_s)
-                continue
+        for channel in tuple(record.channels.values()):
+            if channel.name not in announced:
+                self._close(channel)
+        if not self._round_complete:
+            record.awaited |= announced
+        for name, channel in record.channels.items():
             restarted = channel.boot_id != status.boot_id
-            if channel.telemetry is None or (channel.fresh and not restarted):
+            if channel.fresh and not restarted:
+                record.awaited.discard(name)
                 self._list(channel)
-                continue
-            self._silence(channel, channel.equalization)
-            if not self._round_complete:
-                self._awaited.add(channel.key)
-            if restarted and was_zeroed:
-                # The old process had ended with 0 W; what its channel said before is no measure of the new one.
-                self._tally.count(channel, 0, abs(channel.power_uw), channel.equalization)
+            elif channel.known:
+                self._silence(channel, channel.equalization)
+                if restarted and was_zeroed:
+                    # The old process had ended with 0 W; what its channel said before is no measure of the new one.
+                    self._tally.count(channel, 0, abs(channel.power_uw), channel.equalization)
 
     def _station(self, name: str, now_s: float) -> StationRecord:
         if self._started_s is None:
@@ -331,20 +342,12 @@ class LoopBook:
             record = self._stations[name] = StationRecord(name)
         return record
 
-    def _open(self, station: str, channel: str, now_s: float) -> ChannelRecord:
-        owner = self._station(station, now_s)
-        record = ChannelRecord((station, channel), owner)
-        owner.channels[channel] = record
-        self._channels[record.key] = record
-        if not self._round_complete and (owner.online or not owner.said):
-            self._awaited.add(record.key)
-        return record
-
     def _close(self, record: ChannelRecord) -> None:
         self._announcements.drop(record)
         self._tally.set_age(record, fresh=False, stale=False)
         self._tally.count(record, 0, 0, None)
-        self._tally.known -= record.telemetry is not None
+        self._tally.known -= record.known
+        record.closed = True
         self._list(record)
-        self._awaited.discard(record.key)
-        del record.station.channels[record.key[1]], self._channels[record.key]
+        record.station.awaited.discard(record.name)
+        del record.station.channels[record.name]

@@ -11,7 +11,7 @@ from schemas.messages import ChannelTelemetry, Equalization, OnLost
 class StationRecord:
     """What is known of a station."""
 
-    __slots__ = ("boot_id", "channels", "name", "on_lost", "online", "said")
+    __slots__ = ("awaited", "boot_id", "channels", "name", "on_lost", "online", "said")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -21,6 +21,9 @@ class StationRecord:
         self.online = False
         self.on_lost = OnLost.CONTINUE
         self.channels: dict[str, ChannelRecord] = {}
+        """Those that have said or planned something."""
+        self.awaited: set[str] = set()
+        """Channels that have yet to speak before the first round is complete."""
 
     @property
     def is_zeroed(self) -> bool:
@@ -33,12 +36,14 @@ class ChannelRecord:
 
     __slots__ = (
         "boot_id",
+        "closed",
         "counted_uw",
         "equalization",
         "fresh",
         "heard_s",
         "highest_uw",
-        "key",
+        "known",
+        "name",
         "off_plan",
         "plan",
         "plan_source",
@@ -52,13 +57,18 @@ class ChannelRecord:
         "waiting_plan",
     )
 
-    def __init__(self, key: ChannelKey, station: StationRecord) -> None:
-        self.key = key
+    def __init__(self, name: str, station: StationRecord) -> None:
+        self.name = name
         self.station = station
+        self.closed = False
+        """Whether the book has forgotten it; whoever still holds it asks the book for a new one."""
         self.boot_id: str | None = None
         self.seq = -1
         self.heard_s = -inf
+        self.known = False
+        """Whether it has ever said anything that counts."""
         self.telemetry: ChannelTelemetry | None = None
+        """What an equalization channel said last; of a load the sums are enough."""
         self.power_uw = 0
         """What it said last."""
         self.highest_uw = 0
@@ -74,6 +84,11 @@ class ChannelRecord:
         """A plan that came while the channel was not fresh; it counts from the next telemetry on."""
         self.plan_source: tuple[str, int] | None = None
         self.off_plan = 0
+
+    @property
+    def key(self) -> ChannelKey:
+        """Its station's name and its own."""
+        return self.station.name, self.name
 
 
 class Tally:
@@ -98,7 +113,7 @@ class Tally:
         self.remainder_uw = 0
         self.known = 0
         self.stale = 0
-        self.fresh: OrderedDict[ChannelKey, ChannelRecord] = OrderedDict()
+        self.fresh: OrderedDict[ChannelRecord, None] = OrderedDict()
         """By receipt, the oldest first."""
 
     def count(self, record: ChannelRecord, counted_uw: int, unknown_uw: int, equalization: Equalization | None) -> None:
@@ -131,7 +146,7 @@ class Tally:
         record.fresh = fresh
         record.stale = stale
         if fresh:
-            self.fresh[record.key] = record
-            self.fresh.move_to_end(record.key)
+            self.fresh[record] = None
+            self.fresh.move_to_end(record)
         else:
-            self.fresh.pop(record.key, None)
+            self.fresh.pop(record, None)

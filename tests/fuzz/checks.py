@@ -44,6 +44,9 @@ def message_check(model: type[Message]) -> Check:
         except MalformedError as error:
             _well_told(error)
             return False
+        finally:
+            if model is messages.ChannelTelemetry:
+                _reads_alike(payload)
         assert len(payload) <= MAX_PAYLOAD_BYTES, "accepted more than the contract allows"
         json.loads(payload, object_pairs_hook=_object, parse_constant=_constant)
         _all_finite(message.model_dump())
@@ -57,6 +60,19 @@ def message_check(model: type[Message]) -> Check:
         return True
 
     return check
+
+
+def _reads_alike(payload: bytes) -> None:
+    """Telemetry is read alike in its plain form and in its full one."""
+    said: list[object] = []
+    for read in (codec.decode_telemetry, lambda payload: codec.decode(messages.ChannelTelemetry, payload)):
+        try:
+            message = read(payload)
+        except MalformedError as error:
+            said.append(error.reason)
+        else:
+            said.append({name: getattr(message, name) for name in messages.ChannelTelemetry.model_fields})
+    assert said[0] == said[1], "the two forms of telemetry differ"
 
 
 def check_topic(payload: bytes) -> bool:
@@ -112,7 +128,7 @@ def stream_check(*, mqtt5: bool) -> Check:
         passed = bytearray()
         rounds = len(chunks) + 1
         wire: Any = _Wire(chunks)
-        tap = TappedSocket(wire, mqtt5=mqtt5, on_publish=lambda *packet: got.append(packet))
+        tap = TappedSocket(wire, mqtt5=mqtt5, on_publish=lambda *packet: got.append(packet), routes={})
         for _ in range(rounds):
             tap.fill()
             while tap.more or tap.pending:

@@ -207,7 +207,7 @@ def test_the_running_sums_are_the_sums_of_the_records(history: list[tuple[object
 
 def _check(book: LoopBook, now_s: float) -> None:
     image = book.image(now_s)
-    records = book._channels.values()
+    records = [record for station in book._stations.values() for record in station.channels.values()]
     loads = [record for record in records if record.equalization is None]
     others = [record for record in records if record.equalization is not None]
     assert image.load_power_w == sum(record.counted_uw for record in loads) / 1e6
@@ -216,9 +216,9 @@ def _check(book: LoopBook, now_s: float) -> None:
     assert image.discharging_power_w == sum(min(record.counted_uw, 0) for record in records) / 1e6
     assert image.unknown_power_w == sum(record.unknown_uw for record in records) / 1e6
     assert image.remainder_power_w == sum(record.remainder_uw for record in records) / 1e6
-    assert image.channels == sum(record.telemetry is not None for record in records)
+    assert image.channels == sum(record.known for record in records)
     assert image.channels_stale == sum(record.stale for record in records)
-    assert set(book._tally.fresh) == {record.key for record in records if record.fresh}
+    assert set(book._tally.fresh) == {record for record in records if record.fresh}
     assert [view.key for view in image.equalization] == sorted(record.key for record in others)
     forecast = book._announcements.forecast
     plans = [record.plan for record in records if record.plan is not None]

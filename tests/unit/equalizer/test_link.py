@@ -63,6 +63,30 @@ class Ear:
         self.echoes.append((echo, fresh))
 
 
+def message(power_w: float, seq: int, *, step_id: int = 1, last: SetpointEcho | None = None) -> bytes:
+    equalization = None
+    if last is not None:
+        equalization = Equalization(
+            charge_limit_w=1e4, discharge_limit_w=1e4, ramp_w_per_s=1e4, applied_w=power_w, last=last
+        )
+    return encode(
+        ChannelTelemetry(
+            boot_id="b",
+            seq=seq,
+            unix_time_s=0.0,
+            work_status=WorkStatus.WORKING,
+            step_type=StepType.CC_CHG,
+            step_id=step_id,
+            cycle_count=1,
+            voltage_v=100.0,
+            current_a=power_w / 100.0,
+            power_w=power_w,
+            battery_connected=True,
+            equalization=equalization,
+        )
+    )
+
+
 class Bench:
     """A link with a clock that stands where it is put."""
 
@@ -87,26 +111,7 @@ class Bench:
         self, power_w: float, *, step_id: int = 1, last: SetpointEcho | None = None, retained: bool = False
     ) -> None:
         self.seq += 1
-        equalization = None
-        if last is not None:
-            equalization = Equalization(
-                charge_limit_w=1e4, discharge_limit_w=1e4, ramp_w_per_s=1e4, applied_w=power_w, last=last
-            )
-        message = ChannelTelemetry(
-            boot_id="b",
-            seq=self.seq,
-            unix_time_s=0.0,
-            work_status=WorkStatus.WORKING,
-            step_type=StepType.CC_CHG,
-            step_id=step_id,
-            cycle_count=1,
-            voltage_v=100.0,
-            current_a=power_w / 100.0,
-            power_w=power_w,
-            battery_connected=True,
-            equalization=equalization,
-        )
-        self.link.take(TELEMETRY, encode(message), retained)
+        self.link.take(TELEMETRY, message(power_w, self.seq, step_id=step_id, last=last), retained)
 
     @property
     def asked(self) -> int:
@@ -257,3 +262,27 @@ def test_the_contracts_own_meter_topic_is_read_as_strictly_as_any(payload: bytes
     assert bench.link.book.image(bench.now_s).meter_power_w is None
     bench.link.take(f"{ROOT}/meter", b'{"unix_time_s":1.0,"power_w":77.0}', False)
     assert bench.link.book.image(bench.now_s).meter_power_w == 77.0
+
+
+def test_a_channel_that_spoke_is_found_by_its_topic_alone_until_the_link_begins_anew() -> None:
+    bench = Bench()
+    routes = bench.link.routes
+    bench.telemetry(500.0)
+    taker = routes[TELEMETRY.encode()]
+    bench.seq += 1
+    taker.take(message(700.0, bench.seq), False)
+    assert bench.link.book.image(bench.now_s).load_power_w == 700.0
+    bench.link.reset(LoopBook(ControlSettings()))
+    assert TELEMETRY.encode() not in routes
+    bench.telemetry(300.0)
+    assert bench.link.book.image(bench.now_s).load_power_w == 300.0
+
+
+def test_a_channel_whose_station_was_removed_counts_again_when_it_speaks_again() -> None:
+    bench = Bench()
+    bench.telemetry(500.0)
+    bench.link.take(f"{ROOT}/station/s/status", b"", False)
+    assert bench.link.book.image(bench.now_s).channels == 0
+    bench.telemetry(400.0)
+    assert bench.link.book.image(bench.now_s).load_power_w == 400.0
+    assert bench.link.book.image(bench.now_s).channels == 1

@@ -64,7 +64,7 @@ def run(stream: bytes, cuts: list[int], *, mqtt5: bool) -> tuple[list[tuple[str,
         before.append(len(passed))
 
     wire = Wire([stream[a:b] for a, b in pairwise(edges)])
-    tap = TappedSocket(wire, mqtt5=mqtt5, on_publish=on_publish)  # type: ignore[arg-type]  # the fake is the boundary
+    tap = TappedSocket(wire, mqtt5=mqtt5, on_publish=on_publish, routes={})  # type: ignore[arg-type]  # the fake is the boundary
     for _ in range(len(edges) + 1):
         tap.fill()
         while tap.more or tap.pending:
@@ -110,7 +110,7 @@ def test_a_damaged_packet_is_left_for_the_library_to_judge(frame: bytes) -> None
 
 
 def test_the_end_of_the_stream_is_passed_on() -> None:
-    tap = TappedSocket(Wire([b""]), mqtt5=True, on_publish=lambda *_: None)  # type: ignore[arg-type]  # the fake is the boundary
+    tap = TappedSocket(Wire([b""]), mqtt5=True, on_publish=lambda *_: None, routes={})  # type: ignore[arg-type]  # the fake is the boundary
     assert tap.fill()
     assert tap.recv(1) == b""
 
@@ -120,10 +120,66 @@ def test_the_fake_wire_behaves_like_a_real_socket() -> None:
     with near, far:
         near.setblocking(False)
         got: list[tuple[str, bytes, bool]] = []
-        tap = TappedSocket(near, mqtt5=False, on_publish=lambda *message: got.append(message))
+        tap = TappedSocket(near, mqtt5=False, on_publish=lambda *message: got.append(message), routes={})
         assert not tap.fill()
         far.sendall(publish("a", b"b", retain=True, qos=0, properties=None))
         assert not tap.fill()
         assert got == [("a", b"b", True)]
         far.close()
         assert tap.fill()
+
+
+class Deaf:
+    """A taker with a bug."""
+
+    def take(self, _payload: bytes, _retained: bool, /) -> None:
+        raise RuntimeError("a bug")
+
+
+class Ear:
+    """A taker that remembers."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[bytes, bool]] = []
+
+    def take(self, payload: bytes, retained: bool, /) -> None:
+        self.heard.append((payload, retained))
+
+
+def test_a_message_goes_where_its_topic_is_routed_and_a_bug_there_stops_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def unrouted(topic: str, *_: object) -> None:
+        raise RuntimeError(topic)
+
+    ear = Ear()
+    topics = ("deaf", "unknown", "ear")
+    stream = b"".join(publish(topic, b"x", retain=True, qos=0, properties=b"") for topic in topics)
+    tap = TappedSocket(Wire([stream]), mqtt5=True, on_publish=unrouted, routes={b"deaf": Deaf(), b"ear": ear})  # type: ignore[arg-type]  # the fake is the boundary
+    assert not tap.fill()
+    assert ear.heard == [(b"x", True)]
+    assert [record.getMessage() for record in caplog.records] == [
+        "a handler failed topic=deaf",
+        "a handler failed topic=unknown",
+    ]
+
+
+def test_a_full_read_says_that_there_is_more() -> None:
+    near, far = socket.socketpair()
+    with near, far:
+        near.setblocking(False)
+        ear = Ear()
+        tap = TappedSocket(near, mqtt5=False, on_publish=lambda *_: None, routes={b"ear": ear})
+        frame = publish("ear", b"x" * 1000, retain=False, qos=0, properties=None)
+        sent = 0
+        far.setblocking(False)
+        while True:
+            try:
+                sent += far.send(frame * 100)
+            except BlockingIOError:
+                break
+        assert sent > 64 * 1024
+        tap.fill()
+        while tap.buffered:
+            tap.fill()
+        assert len(ear.heard) == sent // len(frame)
