@@ -84,7 +84,7 @@ class Account:
             return
         self._regret.sample(
             state.target_power_w - image.load_power_w - state.offset_w,
-            image.total_power_w + state.offset_w - state.target_power_w,
+            residual.left_over_w(state, image),
             channels=len(image.equalization),
             charge_w=sum(view.charge_limit_w for view in image.equalization),
             discharge_w=sum(view.discharge_limit_w for view in image.equalization),

@@ -30,6 +30,8 @@ class Slot:
     lowest_w: float | None = None
     """The lowest it is bound to do while it is locked, if not `power_w`."""
     highest_w: float | None = None
+    background: bool = False
+    """It serves its battery with no more than the band; its sign binds nobody."""
     curve: Curve = ()
     """Its efficiency by power; empty: nothing is known of it."""
 

@@ -48,10 +48,10 @@ def _ask(state: ControlState, cycle: Cycle) -> tuple[ControlState, float]:
     as measured under `dwell`, and under `confirm` as it was last confirmed.
     """
     image, settings = cycle.image, cycle.settings
-    remainder_w = image.remainder_power_w + cycle.readout.error_w
+    remainder_w = image.remainder_power_w + state.losses_w + cycle.readout.error_w
     baseline_w = state.baseline_w + (image.transferred_power_w - state.transferred_w)
     efficiency = cycle.readout.efficiency
-    announced_w = state.target_power_w - image.announced_power_w - state.offset_w
+    announced_w = state.target_power_w - image.announced_power_w - state.trim.power_w
     confirmation, cause = STILL, state.cause
     if settings.policy is Policy.DWELL:
         if abs(remainder_w - baseline_w) > settings.release_w:

@@ -24,6 +24,8 @@ EVERY = 5
 """Samples between two reckonings."""
 ALARM_RATIO = 0.05
 """p: the chance that noise alone spends a change, each time that one is at hand."""
+LANDING_SIGMAS = 1.0
+"""A correction under `dwell` goes to a noisy sample itself: the next ones are judged from there."""
 SIGMA_BY_MEDIAN = 1.4826
 FLOOR_RATIO = 0.005
 """No narrower than this part of the largest channel's limit: converters keep their power no better."""
@@ -77,7 +79,7 @@ def width_w(samples_w: tuple[float, ...], image: LoopImage, settings: ControlSet
     lag = min(max(round(settings.delay_s / sample_s), 1), len(samples_w) // 2)
     sigma_w = SIGMA_BY_MEDIAN * _moved_w(samples_w, 1) / sqrt(2.0)
     chances = max(settings.delay_s / sample_s / channels, 1.0)
-    noise_w = sigma_w * sqrt(2.0 * log(chances / ALARM_RATIO))
+    noise_w = sigma_w * (sqrt(2.0 * log(chances / ALARM_RATIO)) + LANDING_SIGMAS)
     budget_w = _moved_w(samples_w, lag) / (2.0 * (channels + 1))
     largest_w = max(max(view.charge_limit_w, view.discharge_limit_w) for view in image.equalization)
     return min(max(noise_w, budget_w, FLOOR_RATIO * largest_w), max(CEILING_RATIO * largest_w, 1.0))

@@ -147,7 +147,10 @@ class Cycle:
         """Tell whether channels that are counted upon work against each other, as taken over from somebody else."""
         if len(self.counted) < 2:  # noqa: PLR2004 - it takes two
             return False
-        powers_w = [channel.clipped_w(self.holds[key].power_w(at_s), self.views[key]) for key in self.counted]
+        powers_w = [
+            0.0 if self.holds[key].background else channel.clipped_w(self.holds[key].power_w(at_s), self.views[key])
+            for key in self.counted
+        ]
         return min(powers_w) < -self.settings.release_w and max(powers_w) > self.settings.release_w
 
 

@@ -19,22 +19,23 @@ def renew(cycle: Cycle) -> None:
         if key in cycle.changed or key in cycle.renewed or not channel.is_due(hold, cycle.settings, cycle.now_s):
             continue
         present_w = hold.levels[0].power_w
-        possible_w = channel.clipped_w(present_w, view)
-        said = said_of[key]
-        if len(hold.levels) == 1 and possible_w != channel.clipped_w(present_w, said) and key in cycle.counted:
-            if channel.unlock_s(hold, cycle.settings) > cycle.now_s:
-                cycle.renewed[key] = Reason.RENEW if hold.answered else Reason.RESEND
-                continue
-            level = replace(hold.levels[0], power_w=possible_w)
-            cycle.holds[key] = replace(hold, levels=(level,), changed_s=cycle.now_s)
-            cycle.changed[key] = Reason.NOT_DELIVERING
-        elif len(hold.levels) == 1 and possible_w != present_w and key in cycle.counted:
+        alone = len(hold.levels) == 1 and key in cycle.counted
+        possible_w = channel.clipped_w(present_w, said_of[key])
+        if alone and possible_w != present_w:
             level = replace(hold.levels[0], power_w=possible_w)
             # A battery that is nearly full is cut a little at every renewal; that must not bind it for good.
             binds = abs(possible_w - present_w) > cycle.settings.engage_w
             changed_s = cycle.now_s if binds else hold.changed_s
             cycle.holds[key] = replace(hold, levels=(level,), changed_s=changed_s)
             cycle.changed[key] = Reason.LIMITS
+        elif (
+            alone
+            and present_w != 0.0
+            and channel.clipped_w(present_w, view) == 0.0
+            and channel.unlock_s(hold, cycle.settings) <= cycle.now_s
+        ):
+            cycle.holds[key] = channel.withdrawn(hold, cycle.settings, cycle.now_s)
+            cycle.changed[key] = Reason.NOT_DELIVERING
         else:
             cycle.renewed[key] = Reason.RENEW if hold.answered else Reason.RESEND
 

@@ -133,13 +133,14 @@ def _delivering(hold: Hold, view: EqualizationView, settings: ControlSettings, n
     """Find a channel that for long has not done what it said it applies."""
     tolerance_w = max(settings.release_w, DELIVERY_RATIO * max(view.charge_limit_w, view.discharge_limit_w))
     if not _is_settled(hold, view):
-        return hold if hold.off_since_s is None else replace(hold, off_since_s=None)
+        return hold
     asked_w = clipped_w(hold.levels[0].power_w, view)
     if abs(view.power_w - asked_w) <= tolerance_w:
         return _absolved(hold, asked_w, tolerance_w)
     cap = hold.charge_cap if asked_w > 0.0 else hold.discharge_cap
-    if cap is not None and cap.order_s == hold.changed_s and now_s >= cap.until_s:
-        return hold  # it is known, and the order stands until the channel may be changed
+    if cap is not None and cap.order_s == hold.changed_s:
+        # It is known. The order stands, so all that can be tried is to look again.
+        return hold if now_s < cap.until_s else _failed(hold, view, asked_w, now_s)
     if hold.off_since_s is None:
         return replace(hold, off_since_s=now_s)
     failed_before = cap is not None or hold.retry_wait_s > 0.0
@@ -150,10 +151,13 @@ def _delivering(hold: Hold, view: EqualizationView, settings: ControlSettings, n
 
 def _failed(hold: Hold, view: EqualizationView, asked_w: float, now_s: float) -> Hold:
     """Take a channel as saturated where it does too little, and count upon it no more where it does too much."""
+    least_w = DELIVERY_RATIO * max(view.charge_limit_w, view.discharge_limit_w)
     if asked_w > 0.0 and view.power_w < asked_w:
-        return replace(hold, charge_cap=_cap(hold, hold.charge_cap, view.power_w, now_s))
+        delivered_w = view.power_w if view.power_w > least_w else 0.0
+        return replace(hold, charge_cap=_cap(hold, hold.charge_cap, delivered_w, now_s))
     if asked_w < 0.0 and view.power_w > asked_w:
-        return replace(hold, discharge_cap=_cap(hold, hold.discharge_cap, -view.power_w, now_s))
+        delivered_w = -view.power_w if -view.power_w > least_w else 0.0
+        return replace(hold, discharge_cap=_cap(hold, hold.discharge_cap, delivered_w, now_s))
     wait_s = _longer_s(hold.retry_wait_s)
     return replace(hold, retry_s=now_s + wait_s, retry_wait_s=wait_s)
 
@@ -166,7 +170,18 @@ def _is_settled(hold: Hold, view: EqualizationView) -> bool:
 def _cap(hold: Hold, before: Cap | None, delivered_w: float, now_s: float) -> Cap:
     """Return the cap for what a channel delivers in the direction that it was asked for."""
     wait_s = _longer_s(before.wait_s if before is not None else 0.0)
-    return Cap(max(delivered_w, 0.0), now_s + wait_s, wait_s, hold.changed_s)
+    return Cap(delivered_w, now_s + wait_s, wait_s, hold.changed_s)
+
+
+def withdrawn(hold: Hold, settings: ControlSettings, now_s: float) -> Hold:
+    """Return a hold that asks nothing of a channel that delivers nothing; it is tried again when it may be changed."""
+    hold = replace(hold, levels=(Level(now_s, now_s, 0.0),), changed_s=now_s)
+    free_s = unlock_s(hold, settings)
+
+    def kept(cap: Cap | None) -> Cap | None:
+        return None if cap is None else replace(cap, until_s=max(cap.until_s, free_s))
+
+    return replace(hold, charge_cap=kept(hold.charge_cap), discharge_cap=kept(hold.discharge_cap))
 
 
 def _longer_s(wait_s: float) -> float:
@@ -252,6 +267,8 @@ def slot(view: EqualizationView, hold: Hold, settings: ControlSettings, at_s: fl
         return Slot(view.key, fixed_w, 0.0, 0.0, locked=True, lowest_w=sign_w, highest_w=sign_w)
     power_w = clipped_w(hold.power_w(at_s), view)
     coming_w = [power_w, *(clipped_w(level.power_w, view) for level in hold.levels if level.effect_s > at_s)]
+    if hold.background:
+        coming_w = [0.0]
     return Slot(
         view.key,
         power_w,
@@ -261,6 +278,7 @@ def slot(view: EqualizationView, hold: Hold, settings: ControlSettings, at_s: fl
         soc_ratio=view.soc_ratio,
         lowest_w=min(coming_w),
         highest_w=max(coming_w),
+        background=hold.background,
         curve=settings.curves.get(view.key, ()),
     )
 
@@ -296,7 +314,9 @@ def change(
         answered=True,
         pending=True,
         tries=0,
-        off_since_s=None,
+        background=False,
+        # Asked for more or less in the same direction, a channel that does nothing has done nothing all the while.
+        off_since_s=hold.off_since_s if power_w * hold.levels[0].power_w > 0.0 else None,
     )
 
 

@@ -155,6 +155,11 @@ class _Game:
         self.highest_w = np.array([sum(unit.slot.charge_limit_w for unit in group) for group in groups])
         self.charge = np.array([fmean(_charge(unit.slot) for unit in group) for group in groups])
         self.price_ws = CHANGE_PRICE_S * settings.engage_w
+        # What serves a battery in the background binds nobody to its sign.
+        background = [any(unit.slot.background for unit in group) for group in groups]
+        self.sign_w = np.where(background, max(settings.engage_w, SAME_W), SAME_W)
+        self.curves = [_curve(group) for group in groups]
+        self.lossy = any(curve is not None for curve in self.curves)
         self.fixed_w = sum(_bound_w(unit) for unit in others)
         self.fixed_pos = any(_range_w(unit)[1] > SAME_W for unit in others)
         self.fixed_neg = any(_range_w(unit)[0] < -SAME_W for unit in others)
@@ -198,6 +203,17 @@ class _Game:
                 levels_w.append(level_w)
         return levels_w
 
+    def _loss_ws(self, columns: npt.NDArray[np.intp], powers_w: Floats) -> Floats | float:
+        """Return what the losses at these powers are taken for: a per cent weighs as much as one of charge."""
+        if not self.lossy:
+            return 0.0
+        losses = np.zeros(len(columns))
+        for number, curve in enumerate(self.curves):
+            if curve is not None:
+                here = columns == number
+                losses[here] = 1.0 - np.interp(np.abs(powers_w[here]), curve[0], curve[1])
+        return 0.5 * self.price_ws * np.where(powers_w == 0.0, 0.0, losses)
+
     def best(self) -> list[_Step]:
         """Search, and return the moves of the best course."""
         powers_w, unlock_s = self.powers_w, self.unlock_s
@@ -240,7 +256,7 @@ class _Game:
         goal_w = asked_w + self.later_w[number] - self.fixed_w
         held_w = np.abs(goal_w - total_w)
         out = [(powers_w, unlock_s, cost_ws + held_w * long_s, np.arange(rows), np.full(rows, begin_s))]
-        pos, neg = powers_w > SAME_W, powers_w < -SAME_W
+        pos, neg = powers_w > self.sign_w, powers_w < -self.sign_w
         others_pos = (pos.sum(1)[:, None] - pos > 0) | self.pos[number] | self.fixed_pos
         others_neg = (neg.sum(1)[:, None] - neg > 0) | self.neg[number] | self.fixed_neg
         ready_s = np.maximum(unlock_s, begin_s)
@@ -268,6 +284,7 @@ class _Game:
                     + held_w[row] * (at_s - begin_s)
                     + np.abs(goal_w - total_w[row] - delta_w) * (until_s - at_s)
                     + self.price_ws * (1.0 + 0.5 * self.charge[column] * np.sign(delta_w))
+                    + self._loss_ws(column, new_w[row, column])
                 )
                 out.append((after_w, unlocks_s, cost, row, at_s))
             # One takes over, the others that are free go to 0 W.
@@ -282,10 +299,10 @@ class _Game:
                 after_w[pick, column] = 0.0
                 left_w = after_w.sum(1)
                 low = np.where(
-                    (after_w > SAME_W).any(1) | self.pos[number] | self.fixed_pos, 0.0, self.lowest_w[column]
+                    (after_w > self.sign_w).any(1) | self.pos[number] | self.fixed_pos, 0.0, self.lowest_w[column]
                 )
                 high = np.where(
-                    (after_w < -SAME_W).any(1) | self.neg[number] | self.fixed_neg, 0.0, self.highest_w[column]
+                    (after_w < -self.sign_w).any(1) | self.neg[number] | self.fixed_neg, 0.0, self.highest_w[column]
                 )
                 after_w[pick, column] = np.minimum(np.maximum(level_w - self.fixed_w - left_w, low), high)
                 changed = after_w != powers_w[row]
@@ -297,6 +314,7 @@ class _Game:
                     + np.abs(goal_w - after_w.sum(1)) * (until_s - at_s)
                     + self.price_ws * changed.sum(1)
                     + self.price_ws * 0.5 * self.charge[column] * np.sign(after_w[pick, column] - powers_w[row, column])
+                    + self._loss_ws(column, after_w[pick, column])
                 )
                 out.append((after_w, unlocks_s, cost, row, at_s))
         return (
@@ -306,6 +324,14 @@ class _Game:
             np.concatenate([part[3] for part in out]),
             np.concatenate([part[4] for part in out]),
         )
+
+
+def _curve(group: Sequence[Unit]) -> tuple[list[float], list[float]] | None:
+    """Return the efficiency by power of a group of one channel; within larger groups, `allocate` looks at it."""
+    if len(group) != 1 or not group[0].slot.curve:
+        return None
+    curve = group[0].slot.curve
+    return [power_w for power_w, _ in curve], [ratio for _, ratio in curve]
 
 
 def _edges(now_s: float, ahead: Course, settings: ControlSettings) -> list[float]:

@@ -51,7 +51,7 @@ def split_uw(
 
     Call it with the state and the image of one decision.
     """
-    residual_w = image.total_power_w + state.offset_w - state.target_power_w
+    residual_w = left_over_w(state, image)
     if not isfinite(residual_w):
         return 0, dict.fromkeys(Cause, 0)
     left_uw = whole_uw = abs(round(residual_w * _MICRO))
@@ -63,6 +63,12 @@ def split_uw(
             left_uw -= parts_uw[cause]
     parts_uw[Cause.CONTROLLER] += left_uw
     return whole_uw, parts_uw
+
+
+def left_over_w(state: ControlState, image: LoopImage) -> float:
+    """Return what crosses the grid's connection beyond the target, by all that is known; W, positive: drawn."""
+    at_grid_w = state.readout.efficiency.at_grid_w(image.equalization_power_w)
+    return image.load_power_w + at_grid_w + state.offset_w - state.target_power_w
 
 
 def _signed_w(
@@ -82,8 +88,11 @@ def _signed_w(
 
 def _balancing_w(state: ControlState, cycle: Cycle) -> dict[Cause, float]:
     image = cycle.image
-    ideal_w = state.target_power_w - image.load_power_w - state.offset_w
-    confirmed_w = state.target_power_w - image.announced_power_w - state.baseline_w - state.offset_w
+    efficiency = cycle.readout.efficiency
+    ideal_w = efficiency.at_batteries_w(state.target_power_w - image.load_power_w - state.offset_w)
+    confirmed_w = efficiency.at_batteries_w(
+        state.target_power_w - image.announced_power_w - state.baseline_w - state.trim.power_w
+    )
     short_w = cycle.shortfall_w(ideal_w)
     possible_w, sought_w = ideal_w - short_w, confirmed_w - cycle.shortfall_w(confirmed_w)
     ordered_w = cycle.total_w(cycle.now_s)

@@ -72,6 +72,8 @@ class Hold:
     tries: int = 0
     rejected: bool = False
     """It rejected the last order, or never answered it; a refresh that it applies clears this."""
+    background: bool = False
+    """What it does serves its battery, is no more than the band, and binds nobody to its sign."""
     off_since_s: float | None = None
     charge_cap: Cap | None = None
     discharge_cap: Cap | None = None
@@ -155,6 +157,9 @@ class ControlState:
     """What the loads draw beyond what their batteries show."""
     band: Band = UNMEASURED
     """The hysteresis band, where it finds its width by itself."""
+    spare_w: float = 0.0
+    """What is left over within the band, and could serve a battery; 0: nothing."""
+    spare_since_s: float = NEVER_S
     other_phase_s: float | None = None
     """Since when the limits call for the other of `balancing` and `saturated`."""
     changes: int = 0

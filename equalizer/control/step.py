@@ -12,6 +12,7 @@ from equalizer.control.dispatch import orders, renew
 from equalizer.control.explain import reason
 from equalizer.control.image import LoopImage
 from equalizer.control.reasons import Reason
+from equalizer.control.recovery import recover
 from equalizer.control.regulator import STILL
 from equalizer.control.settings import ControlSettings
 from equalizer.control.state import NOTHING_READ, ControlState, Decision, Hold, Level, Order
@@ -63,7 +64,7 @@ def adopt(state: ControlState, image: LoopImage, settings: ControlSettings, now_
     )
     cycle = begin(state, image, settings, now_s)
     at_grid_w = cycle.readout.efficiency.at_grid_w(cycle.total_w(now_s))
-    baseline_w = state.target_power_w - image.announced_power_w - state.offset_w - at_grid_w
+    baseline_w = state.target_power_w - image.announced_power_w - state.trim.power_w - at_grid_w
     return replace(state, baseline_w=baseline_w, transferred_w=image.transferred_power_w)
 
 
@@ -114,6 +115,7 @@ def _balance(
     state = replace(state, trim=trim, losses_w=image.load_losses_w)
     cycle = begin(state, image, settings, now_s)
     state, asked_w, look_s = balance(state, cycle)
+    state = recover(state, cycle, asked_w)
     renew(cycle)
     made = orders(cycle)
     changes = sum(order.kind == "change" for order in made)

@@ -48,6 +48,8 @@ class Channel:
     noise_w: float = 0.0
     delivers: float = 1.0
     """The part of what is applied that really flows."""
+    charges: float = 1.0
+    """The same, in that direction only."""
     deaf: bool = False
     """Setpoints to it get lost."""
     rejects: SetpointReason | None = None
@@ -84,7 +86,7 @@ class Channel:
                 self.commanded.append((now_s, told_w))
             self.applied_w = told_w
         step_w = self.ramp_w_per_s * TICK_S
-        goal_w = self.applied_w * self.delivers
+        goal_w = self.applied_w * self.delivers * (self.charges if self.applied_w > 0.0 else 1.0)
         self.power_w += min(max(goal_w - self.power_w, -step_w), step_w)
 
     def take(self, order: Order, epoch: int, now_s: float) -> None:

@@ -284,3 +284,55 @@ def test_opposite_signs_that_it_finds_are_ended(policy: Policy) -> None:
     plant.run(30)
     assert sorted(plant.eq(n).power_w for n in (1, 2)) == [0.0, 2000.0]
     assert abs(plant.total_w) < 50
+
+
+def test_a_channel_that_does_half_counts_for_half_and_another_takes_the_rest() -> None:
+    plant = Plant(policy=Policy.DWELL, equalizers=2).settled()
+    plant.eq(1).delivers = 0.5
+    plant.load(ch=1, power_w=30_000.0)
+    plant.run(35)
+    assert abs(plant.total_w) < 100
+    assert plant.eq(1).power_w == -15_000.0
+    cap = plant.state.holds["s", "e1"].discharge_cap
+    assert cap is not None
+    assert cap.power_w == 15_000.0
+
+
+def test_a_channel_that_cannot_charge_is_still_asked_to_discharge() -> None:
+    plant = Plant(policy=Policy.DWELL).settled()
+    plant.eq().charges = 0.0
+    plant.load(ch=1, power_w=-20_000.0)
+    plant.run(30)
+    assert (plant.phase, plant.reason) == ("saturated", "not_delivering")
+    plant.load(ch=1, power_w=20_000.0)
+    plant.run(25)
+    assert plant.eq().power_w == -20_000.0
+    assert abs(plant.total_w) < 100
+
+
+def test_a_dead_channel_is_tried_again_ever_more_seldom_and_used_once_it_works() -> None:
+    plant = Plant(policy=Policy.DWELL, delay_s=2.0).settled()
+    plant.eq().delivers = 0.0
+    plant.load(ch=1, power_w=20_000.0)
+    plant.run(240)
+    told = [(plant.now_s, 0.0), *plant.eq().commanded]
+    asked_s = [at_s for (_, before_w), (at_s, power_w) in pairwise(told) if before_w == 0.0 and power_w < 0.0]
+    waits_s = [later - earlier for earlier, later in pairwise(asked_s)]
+    assert waits_s[-1] > 30.0
+    assert waits_s == sorted(waits_s)
+    assert 5 <= len(asked_s) <= 10
+    plant.eq().delivers = 1.0
+    plant.run(60)
+    assert abs(plant.total_w) < 100
+    assert plant.phase == "balancing"
+
+
+def test_trying_a_dead_channel_again_keeps_the_delay() -> None:
+    plant = Plant(policy=Policy.DWELL, equalizers=2).settled()
+    plant.eq(1).delivers = 0.0
+    for n in range(20):
+        plant.load(ch=1, power_w=20_000.0 * (-1) ** n, after_s=17.0 * n)
+    plant.run(360)
+    for n in (1, 2):
+        told_s = [at_s for at_s, _ in plant.eq(n).commanded]
+        assert all(later - earlier >= plant.settings.delay_s for earlier, later in pairwise(told_s))

@@ -1,12 +1,13 @@
 """Sharing a power out."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equalizer.control.allocation import Allocation, Slot, allocate
+from equalizer.control.allocation import Allocation, Slot, allocate, efficiency_ratio
 
 
 def slot(
@@ -124,3 +125,23 @@ def test_no_more_channels_are_changed_than_must_be(asked_w: int, limits: list[in
         covered_w += limit_w
         needed += 1
     assert len(allocate(float(asked_w), slots).changed) <= needed
+
+
+GOOD_AT_HALF = ((10e3, 0.90), (30e3, 0.97), (60e3, 0.94))
+GOOD_AT_FULL = ((10e3, 0.85), (30e3, 0.93), (60e3, 0.97))
+
+
+@pytest.mark.parametrize(("asked_w", "taken"), [(-30e3, "a"), (30e3, "a"), (-60e3, "b"), (60e3, "b")])
+def test_among_equals_the_one_that_loses_least_is_taken(asked_w: float, taken: str) -> None:
+    slots = [replace(slot("a"), curve=GOOD_AT_HALF), replace(slot("b"), curve=GOOD_AT_FULL)]
+    assert [key[1] for key in allocate(asked_w, slots).changed] == [taken]
+
+
+def test_a_charge_further_off_the_middle_outweighs_a_few_per_cent() -> None:
+    slots = [replace(slot("a"), curve=GOOD_AT_HALF), replace(slot("b", soc_ratio=0.7), curve=GOOD_AT_FULL)]
+    assert [key[1] for key in allocate(-30e3, slots).changed] == ["b"]
+
+
+@pytest.mark.parametrize(("power_w", "ratio"), [(0.0, 0.90), (10e3, 0.90), (20e3, 0.935), (60e3, 0.94), (90e3, 0.94)])
+def test_a_curve_is_straight_between_its_points_and_flat_beyond(power_w: float, ratio: float) -> None:
+    assert efficiency_ratio(GOOD_AT_HALF, power_w) == pytest.approx(ratio)

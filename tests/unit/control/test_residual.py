@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from equalizer.control.image import EqualizationView, LoopImage
-from equalizer.control.residual import Cause, ResidualBook, advance, split_uw
+from equalizer.control.residual import Cause, ResidualBook, advance, left_over_w, split_uw
 from equalizer.control.settings import ControlSettings
 from equalizer.control.step import initial, pause, step
 from schemas.messages import Policy
@@ -71,7 +71,7 @@ def test_the_parts_sum_to_the_whole_exactly(seen: list[LoopImage], policy: Polic
         state, _ = step(state, image, settings, now_s)
         whole_uw, parts_uw = split_uw(state, image, settings, now_s)
         assert whole_uw == sum(parts_uw.values())
-        assert whole_uw == round(abs(image.total_power_w + state.offset_w - state.target_power_w) * 1e6)
+        assert whole_uw == abs(round(left_over_w(state, image) * 1e6))
         assert all(part_uw >= 0 for part_uw in parts_uw.values())
         book = advance(book, whole_uw, parts_uw, now_s)
         assert book.whole_nj == sum(book.parts_nj.values())
@@ -79,7 +79,7 @@ def test_the_parts_sum_to_the_whole_exactly(seen: list[LoopImage], policy: Polic
 
 def test_an_image_that_is_not_finite_leaves_nothing() -> None:
     settings = ControlSettings()
-    seen = replace(_empty(), total_power_w=float("nan"))
+    seen = replace(_empty(), load_power_w=float("nan"))
     assert split_uw(initial(settings), seen, settings, 1.0) == (0, dict.fromkeys(Cause, 0))
 
 
