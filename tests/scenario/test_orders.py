@@ -319,7 +319,7 @@ def test_a_dead_channel_is_tried_again_ever_more_seldom_and_used_once_it_works()
     asked_s = [at_s for (_, before_w), (at_s, power_w) in pairwise(told) if before_w == 0.0 and power_w < 0.0]
     waits_s = [later - earlier for earlier, later in pairwise(asked_s)]
     assert waits_s[-1] > 30.0
-    assert waits_s == sorted(waits_s)
+    assert waits_s[1:] == sorted(waits_s[1:])  # it is found out in 10 s first, and in 2 s from then on
     assert 5 <= len(asked_s) <= 10
     plant.eq().delivers = 1.0
     plant.run(60)

@@ -8,9 +8,7 @@ import pytest
 
 import simulation
 import simulation.station
-from equalizer import service
 from schemas.settings import ConfigurationError
-from simulation import server
 from simulation.run import Result, compete
 from simulation.scenario import Scenario, read
 from simulation.score import score
@@ -157,10 +155,6 @@ name = "dead"
     assert max(results["planless"].trace.announced_w) == 0.0
     dead_w = np.asarray(results["dead"].trace.equalization_w)
     assert np.abs(dead_w[300:]).max() == 0.0
-
-
-def test_the_virtual_equalizer_looks_at_what_the_real_one_does() -> None:
-    assert server.MATERIAL_PART == service._MATERIAL_PART
 
 
 def test_a_run_leaves_a_page_a_summary_and_tables(tmp_path: Path) -> None:
