@@ -2,7 +2,7 @@
 
 
 class BrokerError(Exception):
-    """The root: no broker is running afterwards."""
+    """The root of what this package raises."""
 
 
 class ProgramMissingError(BrokerError):
@@ -15,3 +15,7 @@ class PortTakenError(BrokerError):
 
 class BrokerDiedError(BrokerError):
     """The program ended, or never answered; the text ends with its last log lines."""
+
+
+class AuthorityError(BrokerError):
+    """The hall's authority cannot do what is asked of it."""

@@ -6,8 +6,10 @@ from typing import NamedTuple
 DATA_DIRECTORY = Path(__file__).with_name("data")
 DEVELOPMENT_FILE = DATA_DIRECTORY / "development.conf"
 PRODUCTION_FILE = DATA_DIRECTORY / "production.conf"
-MACHINES_ACCESS_FILE = DATA_DIRECTORY / "machines.acl"
-PEOPLE_ACCESS_FILE = DATA_DIRECTORY / "people.acl"
+
+_SHIPPED_FOLDER = "/etc/zeroloop/broker/"
+_SHIPPED_DATA = "/var/lib/zeroloop-broker/"
+_SHIPPED_LISTENER = "listener 8883\n"
 
 _WHERE = "# --- Where it listens and what it keeps"
 """The line of development.conf below which a broker of our own has its own lines."""
@@ -36,6 +38,18 @@ def config(host: str, port: int, websocket_port: int | None, data_dir: Path, *, 
         *(["user root"] if as_root else []),
     ]
     return limits + "\n".join(lines) + "\n"
+
+
+def production(port: int, folder: str, data_folder: str) -> str:
+    """Return the production configuration with another port, and with other folders for what it reads and keeps."""
+    text = PRODUCTION_FILE.read_text(encoding="utf-8")
+    for shipped, here in (
+        (_SHIPPED_FOLDER, f"{folder.rstrip('/')}/"),
+        (_SHIPPED_DATA, f"{data_folder.rstrip('/')}/"),
+        (_SHIPPED_LISTENER, f"listener {port}\n"),
+    ):
+        text = text.replace(shipped, here)
+    return text
 
 
 def first_listener(text: str) -> Listener | None:

@@ -126,12 +126,21 @@ class EqualizerMetrics(Collector):
         loop: the loop's name.
         counters: kept up to date by others.
         gauges: called at each scrape.
+        certificates: called at each scrape; seconds until each expires, negative after it.
     """
 
-    def __init__(self, loop: str, counters: Counters, gauges: Callable[[], Gauges]) -> None:
+    def __init__(
+        self,
+        loop: str,
+        counters: Counters,
+        gauges: Callable[[], Gauges],
+        *,
+        certificates: Callable[[], Mapping[str, float]] = dict,
+    ) -> None:
         self._loop = loop
         self._counters = counters
         self._gauges = gauges
+        self._certificates = certificates
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -182,6 +191,8 @@ class EqualizerMetrics(Collector):
         yield self._gauge("zeroloop_stations_online", "Stations that say they are online.", gauges.stations_online)
         phases = {phase.value: float(phase is gauges.phase) for phase in Phase}
         yield self._labelled("zeroloop_phase", "1 for the phase that the equalizer is in.", "phase", phases)
+        text = "Seconds until a certificate expires, negative after it; none without TLS."
+        yield self._labelled("zeroloop_certificate_expiry_seconds", text, "certificate", self._certificates())
         text = "Channels by what is known of them."
         yield self._labelled("zeroloop_channels", text, "state", gauges.channels)
 

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import secrets
 from collections.abc import Callable, Coroutine
 from importlib.metadata import version
 from pathlib import Path
@@ -26,8 +25,10 @@ from schemas.codec import MalformedError
 from schemas.messages import Phase
 from schemas.settings import ConfigurationError
 from schemas.topics import LoopTopic, loop_topic
-from transport.session import Session
+from transport.credentials import demand
+from transport.session import Session, unguessable
 from transport.supervision import NOBODY, Supervisor
+from transport.tls import ExpiryWatch
 
 _LOG = logging.getLogger(__name__)
 
@@ -67,6 +68,8 @@ class EqualizerService:
         self._supervisor = supervisor
         self._ledger = ledger if ledger is not None else Ledger(base_dir / settings.state.dir, settings.loop.name)
         self._open_session = open_session
+        demand(settings.broker, "equalizer")
+        self._expiry = ExpiryWatch(utc, lambda severity, code, text: self._voice.event(code, text, severity))
         self._reached = asyncio.Event()
         self._journal = Journal(
             base_dir / settings.state.dir / f"decisions-{settings.loop.name}.jsonl",
@@ -160,7 +163,7 @@ class EqualizerService:
         self._desk = CommandDesk(self._duty, malformed=self._malformed_command, utc=utc)
         self._session = self._open_session(
             settings.broker,
-            client_id=f"zeroloop-equalizer-{settings.loop.name}-{secrets.token_hex(4)}",
+            client_id=unguessable(f"equalizer-{settings.loop.name}"),
             on_message=self._link.take,
             routes=self._link.routes,
             on_connected=self._connected,
@@ -193,6 +196,7 @@ class EqualizerService:
             await asyncio.sleep(_SECOND_S)
             self._duty.second()
             self._supervisor.alive(report.hindrance(self._duty.condition(), self._helm) or self.phase)
+            self._expiry.look(self.settings.broker, self._session.peer_expiry_unix_time_s)
             if self._clock() - saved_s >= _SAVE_EVERY_S:
                 saved_s = self._clock()
                 await asyncio.to_thread(self._save)
@@ -246,7 +250,10 @@ class EqualizerService:
             return
         duty, helm = self._duty, self._helm
         exposition = EqualizerMetrics(
-            self.settings.loop.name, self.counters, lambda: report.gauges(duty.condition(), helm)
+            self.settings.loop.name,
+            self.counters,
+            lambda: report.gauges(duty.condition(), helm),
+            certificates=lambda: self._expiry.left_s,
         ).exposition
         pages = {
             "/metrics": metrics_page(exposition),

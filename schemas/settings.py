@@ -2,10 +2,10 @@
 
 import types
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_origin
 
 import tomli
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from schemas.explain import Place, explain
 
@@ -40,6 +40,17 @@ class BrokerSettings(Section):
     """The authority that signed the broker's certificate; switches TLS on."""
     cert_file: str | None = None
     key_file: str | None = None
+    credentials_file: str | None = None
+    """The one file that `zeroloop credentials` makes, in the place of the four above; host and port come with it."""
+
+    @model_validator(mode="after")
+    def _one_way_to_be_known(self) -> Self:
+        others = self.username, self.password_file, self.ca_file, self.cert_file, self.key_file
+        if self.credentials_file is not None and any(other is not None for other in others):
+            raise ValueError(
+                "credentials_file stands alone: without username, password_file, ca_file, cert_file, key_file"
+            )
+        return self
 
 
 S = TypeVar("S", bound=Section)

@@ -18,7 +18,7 @@ from schemas.topics import (
     status_topic,
 )
 from station.connection import Connection
-from transport.session import Session
+from transport.session import Session, unguessable
 
 _STATUS_S = 1.0
 """A retained status comes right after the subscription, or there is none."""
@@ -87,7 +87,7 @@ async def living_namesake(
     witness = _Witness()
     session = Session(
         connection.broker,
-        client_id=f"zeroloop-{station}-claim-{id(witness):x}",
+        client_id=unguessable(f"{station}-claim"),
         on_message=witness.on_message,
         on_connected=lambda: session.subscribe(
             (status_topic(connection.loop, station), 1),

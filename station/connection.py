@@ -96,18 +96,26 @@ def remember(path: Path, connection: Connection, known: CachedConnection | None)
 
 def reach(
     host: str, port: int, *, tls: bool, protocol: Literal["5", "3.1.1"], configured: BrokerSettings | None
-) -> BrokerSettings:
-    """Return how to reach a broker that the configuration did not name itself.
+) -> BrokerSettings | None:
+    """Return how to reach a broker that the configuration did not name itself; None where it must not be used.
 
-    Configured secrets go only to the configured host and port, or to a broker that proves itself to the configured
-    authority: anyone on the LAN can announce a broker.
+    Anyone on the LAN can announce a broker. Where an authority is configured, only a broker that proves itself to it is
+    believed: one in the clear would get no secret, but its setpoints would be obeyed. Without one, configured secrets
+    go to the configured host and port alone.
     """
+    if pinned(configured) and not tls:
+        return None
     place = {"host": host, "port": port, "protocol": protocol}
     if configured is not None:
         same = (configured.host, configured.port) == (host, port)
-        if (same and (configured.ca_file is not None) == tls) or (tls and configured.ca_file is not None):
+        if pinned(configured) or (same and not tls):
             return configured.model_copy(update=place)
     return BrokerSettings(host=host, port=port, protocol=protocol, ca_file=_system_authorities() if tls else None)
+
+
+def pinned(configured: BrokerSettings | None) -> bool:
+    """Tell whether the configuration names the authority that a broker must prove itself to."""
+    return configured is not None and configured.ca_file is not None
 
 
 def _system_authorities() -> str | None:

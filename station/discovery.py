@@ -13,7 +13,7 @@ from pathlib import Path
 from schemas.messages import Presence, ServerAnnouncement
 from schemas.settings import BrokerSettings
 from station import dns_sd
-from station.connection import CachedConnection, Connection, Source, load, reach, remember
+from station.connection import CachedConnection, Connection, Source, load, pinned, reach, remember
 from station.errors import NoServerError, SeveralLoopsError
 from station.probe import Answer, Patience, Server, probe
 from transport.session import ConnectionFailedError
@@ -196,12 +196,18 @@ class _Search:
             case Source.CACHED:
                 broker = self._cached_broker()
             case Source.LOCAL:
-                broker = self._request.local
+                broker = self._local_broker()
             case Source.DNS_SD:
                 pass
         if broker is None:
             return ()
         return (_Candidate((broker,), source, loop_known(source, broker, self._request.loop, self._cached)),)
+
+    def _local_broker(self) -> BrokerSettings | None:
+        local, configured = self._request.local, self._request.configured
+        if local is None or not pinned(configured):
+            return local
+        return reach(local.host, local.port, tls=pinned(local), protocol=local.protocol, configured=configured)
 
     def _cached_broker(self) -> BrokerSettings | None:
         cached = self._cached
@@ -215,12 +221,15 @@ class _Search:
         if not request.dns_sd:
             return ()
         services = await dns_sd.browse(request.browse_s, interfaces=request.interfaces)
-        return tuple(_Candidate(tuple(_reached(service, request.configured)), Source.DNS_SD) for service in services)
+        reached = [tuple(_reached(service, request.configured)) for service in services]
+        return tuple(_Candidate(brokers, Source.DNS_SD) for brokers in reached if brokers)
 
 
 def _reached(service: dns_sd.Service, configured: BrokerSettings | None) -> Iterator[BrokerSettings]:
     for host in service.hosts:
-        yield reach(host, service.port, tls=service.tls, protocol=service.protocol, configured=configured)
+        broker = reach(host, service.port, tls=service.tls, protocol=service.protocol, configured=configured)
+        if broker is not None:
+            yield broker
 
 
 def _place(broker: BrokerSettings) -> tuple[str, int]:

@@ -37,7 +37,7 @@ from schemas.topics import (
 from station.channel.machine import malformed_reply
 from station.connection import Connection
 from station.metrics import Tally
-from transport.session import Session, Will
+from transport.session import Session, Will, unguessable
 
 _FLUSH_S = 2.0
 _LONGEST_ECHO = 1000
@@ -114,6 +114,11 @@ class Link:
         """Whether what is published now reaches the broker; false from the farewell on."""
         return self._session is not None and self._session.connected and not self._leaving
 
+    @property
+    def peer_expiry_unix_time_s(self) -> float | None:
+        """Until when the certificate holds that the broker showed; null without TLS or connection."""
+        return None if self._session is None else self._session.peer_expiry_unix_time_s
+
     async def run(self, connection: Connection, inbox: Inbox) -> None:
         """Stay connected to a loop's broker until cancelled or closed; `inbox` acts on what arrives."""
         self._inbox = inbox
@@ -125,8 +130,8 @@ class Link:
         }
         self._session = Session(
             connection.broker,
-            # With the boot's id: a second station of the same name is told apart before it can throw this one out.
-            client_id=f"zeroloop-{self.identity.station}-{self.identity.boot_id}",
+            # A second station of the same name is told apart before it can throw this one out.
+            client_id=unguessable(self.identity.station),
             on_message=self._on_message,
             on_connected=self._on_connected,
             on_disconnected=self._on_disconnected,

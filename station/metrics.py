@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 from wsgiref.simple_server import WSGIServer
@@ -61,6 +61,8 @@ class StationReading:
     connected: bool
     server_online: bool
     channels: Sequence[ChannelReading]
+    certificates: Mapping[str, float] = field(default_factory=dict)
+    """Seconds until each certificate expires, negative after it; empty without TLS."""
 
 
 class StationCollector(Collector):
@@ -87,6 +89,7 @@ class StationCollector(Collector):
         place = [reading.loop, self._station]
         yield from _station_gauges(reading, place)
         yield from _channel_gauges(reading.channels, place)
+        yield _certificates(reading.certificates, place)
         yield from _counters(self._tally, place)
 
 
@@ -121,6 +124,17 @@ def _channel_gauges(channels: Sequence[ChannelReading], place: list[str]) -> Ite
             if value is not None:
                 gauge.add_metric([*place, channel.channel], value)
         yield gauge
+
+
+def _certificates(left_s: Mapping[str, float], place: list[str]) -> Metric:
+    gauge = GaugeMetricFamily(
+        "zeroloop_certificate_expiry_seconds",
+        "Seconds until a certificate expires, negative after it; none without TLS.",
+        labels=[*_LABELS, "certificate"],
+    )
+    for certificate, seconds in left_s.items():
+        gauge.add_metric([*place, certificate], seconds)
+    return gauge
 
 
 def _counters(tally: Tally, place: list[str]) -> Iterator[Metric]:

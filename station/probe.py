@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ from schemas.codec import MalformedError, decode
 from schemas.messages import Presence, ServerAnnouncement
 from schemas.settings import BrokerSettings
 from schemas.topics import WELL_KNOWN_FILTER, LoopAddress, LoopTopic, parse
-from transport.session import ConnectionFailedError, Session
+from transport.session import ConnectionFailedError, Session, unguessable
 
 _SETTLE_S = 0.3
 """Retained announcements of further loops follow the first one this closely."""
@@ -120,7 +119,7 @@ async def _ask(
     listener = _Listener()
     session = Session(
         broker,
-        client_id=f"zeroloop-find-{secrets.token_hex(4)}",
+        client_id=unguessable("find"),
         on_message=listener.on_message,
         on_connected=lambda: session.subscribe((WELL_KNOWN_FILTER, 1)),
         on_disconnected=lambda _reason: None,

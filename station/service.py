@@ -20,8 +20,10 @@ from station.metrics import MetricsServer, StationCollector, StationReading, Tal
 from station.rack import TICK_S, Rack, hardware
 from station.schedule import Cycle
 from station.store import Keeper, Store
+from transport import credentials
 from transport.session import ConnectionFailedError
 from transport.supervision import NOBODY, Supervisor
+from transport.tls import ExpiryWatch
 
 _RETRY_S = 1.0
 _LONGEST_WIND_DOWN_S = 30.0
@@ -29,6 +31,7 @@ _WIND_DOWN_MARGIN_S = 2.0
 _STORE_S = 5.0
 _STALLED_S = 3.0
 """A tick so late means that the process stood still."""
+_LOOK_AT_EXPIRY_S = 10.0
 _SETTLE_TICKS = 3
 """After the last ramp: the equipment takes its `Off`, and a sample shows it."""
 _TELL_S = 1.0
@@ -89,6 +92,8 @@ class StationService:
             utc=utc,
         )
 
+        self._expiry = ExpiryWatch(utc, self._link.event)
+
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set; then ramp to 0 W, say so, and return.
 
@@ -144,16 +149,17 @@ class StationService:
 
     def _reading(self, rack: Rack) -> StationReading:
         link = self._link
-        return StationReading(link.loop or "", link.connected, link.server_online, rack.readings())
+        return StationReading(link.loop or "", link.connected, link.server_online, rack.readings(), self._expiry.left_s)
 
     # ── the work ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _operate(self, stop: asyncio.Event, rack: Rack, keeper: Keeper) -> None:
-        """Run the three tasks of a station until it is told to stop, or one of them fails."""
+        """Run the tasks of a station until it is told to stop, or one of them fails."""
         tasks = [
             asyncio.create_task(self._tick(rack), name="station-tick"),
             asyncio.create_task(keeper.run(), name="station-keeper"),
             asyncio.create_task(self._stay_linked(rack), name="station-link"),
+            asyncio.create_task(self._watch_expiry(), name="station-expiry"),
         ]
         stopping = asyncio.create_task(stop.wait(), name="station-stop")
         _log.info("station_started station=%s boot_id=%s", self.settings.station.id, self._link.identity.boot_id)
@@ -218,6 +224,12 @@ class StationService:
             await self._link.run(connection, rack)
             return
 
+    async def _watch_expiry(self) -> None:
+        """Look from the start, connected or not: an expired certificate is why there is no connection."""
+        while True:
+            self._expiry.look(self._request.configured, self._link.peer_expiry_unix_time_s)
+            await asyncio.sleep(_LOOK_AT_EXPIRY_S)
+
     async def _claim(self, connection: Connection) -> None:
         station = self.settings.station.id
         namesake = await living_namesake(
@@ -252,8 +264,14 @@ class StationService:
 
 
 def request_for(settings: StationSettings, state_dir: Path) -> DiscoveryRequest:
-    """Return what a station knows of its server beforehand."""
-    return DiscoveryRequest(configured=settings.broker, loop=settings.station.loop, cache_file=state_dir / CACHE_FILE)
+    """Return what a station knows of its server beforehand.
+
+    Raises:
+        ConfigurationError: the credentials in the configuration or in the state folder are not for this station.
+    """
+    configured = credentials.dropped(state_dir, settings.broker)
+    credentials.demand(configured, "station", settings.station.id)
+    return DiscoveryRequest(configured=configured, loop=settings.station.loop, cache_file=state_dir / CACHE_FILE)
 
 
 def _longest_ramp_s(settings: StationSettings) -> float:

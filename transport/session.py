@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import secrets
 import socket
 import ssl
 from collections import deque
@@ -22,6 +23,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from schemas.settings import BrokerSettings
+from transport import tls
 from transport.tap import Routes, TappedSocket
 
 _LOG = logging.getLogger(__name__)
@@ -77,7 +79,7 @@ class Session:
 
     Args:
         broker: where and how.
-        client_id: unique at the broker; a second client of that id throws the first one out.
+        client_id: unique at the broker; a second client of that id throws the first one out (`unguessable`).
         on_message: called with topic, payload and retain flag, in the event loop, once a message.
         routes: who takes the QoS 0 messages of a topic without this detour; may change at any time.
         on_connected: called after every handshake: subscribe here and publish what must be known.
@@ -102,6 +104,8 @@ class Session:
     ) -> None:
         self.broker = broker
         self.connected = False
+        self.peer_expiry_unix_time_s: float | None = None
+        """Until when the certificate holds that the broker showed last; null without TLS."""
         self.dropped_messages = 0
         """QoS 0 messages that a newer one of the same topic, or the lack of a connection, made pointless."""
         self._client_id = client_id
@@ -234,6 +238,8 @@ class Session:
     def _attach(self, raw: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         self._handshake = loop.create_future()
+        if isinstance(raw, ssl.SSLSocket):
+            self.peer_expiry_unix_time_s = tls.peer_expiry_unix_time_s(raw)
         mqtt5 = self.broker.protocol == "5"
         self._socket = TappedSocket(
             raw, mqtt5=mqtt5, on_publish=self._on_message, routes=self._routes, on_close=self._unwatch
@@ -433,16 +439,22 @@ def _open(broker: BrokerSettings, timeout_s: float) -> socket.socket:
     raw = socket.create_connection((broker.host, broker.port), timeout=timeout_s)
     try:
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if broker.ca_file is not None:
-            context = ssl.create_default_context(cafile=broker.ca_file)
-            if broker.cert_file is not None:
-                context.load_cert_chain(broker.cert_file, broker.key_file)
-            raw = context.wrap_socket(raw, server_hostname=broker.host)
+        context = tls.client_context(broker)
+        if context is not None:
+            raw = context.wrap_socket(raw, server_hostname=tls.expected_host(broker))
         raw.setblocking(False)
     except BaseException:
         raw.close()
         raise
     return raw
+
+
+def unguessable(name: str) -> str:
+    """Return a client id that nobody else can take over: a broker ends a connection for a newcomer of the same id.
+
+    A name alone may be guessed, and no right hangs on an id: 128 random bits keep it to ourselves.
+    """
+    return f"zeroloop-{name}-{secrets.token_hex(16)}"
 
 
 def _password(broker: BrokerSettings) -> str | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from schemas.codec import MalformedError, decode, encode
 from schemas.messages import ChannelCommand, LoopCommand, Presence, Reply, StationStatus
+from schemas.settings import BrokerSettings
 from schemas.topics import (
     ChannelTopic,
     LoopTopic,
@@ -19,7 +20,8 @@ from schemas.topics import (
     status_filter,
 )
 from station.connection import Connection
-from transport.session import Session
+from transport.credentials import own_header
+from transport.session import Session, unguessable
 from zeroloop import clocks
 
 _CONNECT_WITHIN_S = 5.0
@@ -62,7 +64,7 @@ async def ask_channel(connection: Connection, station: str, channel: str, action
         NoReplyError: none came in time.
         ConnectionFailedError: the broker was not reached.
     """
-    command = ChannelCommand(id=secrets.token_hex(8), action=action, by=_author())
+    command = ChannelCommand(id=secrets.token_hex(8), action=action, by=_author(connection.broker))
     to, back = (
         channel_topic(connection.loop, station, channel, leaf) for leaf in (ChannelTopic.COMMAND, ChannelTopic.REPLY)
     )
@@ -80,7 +82,9 @@ async def ask_loop(connection: Connection, action: str, target_power_w: float | 
         NoReplyError: none came in time.
         ConnectionFailedError: the broker was not reached.
     """
-    command = LoopCommand(id=secrets.token_hex(8), action=action, target_power_w=target_power_w, by=_author())
+    command = LoopCommand(
+        id=secrets.token_hex(8), action=action, target_power_w=target_power_w, by=_author(connection.broker)
+    )
     to, back = (loop_topic(connection.loop, leaf) for leaf in (LoopTopic.COMMAND, LoopTopic.REPLY))
     exchange = _Exchange(command.id, back, asyncio.get_running_loop().create_future())
     reply = await _ask(connection, exchange, to, encode(command))
@@ -92,7 +96,7 @@ async def ask_loop(connection: Connection, action: str, target_power_w: float | 
 async def _ask(connection: Connection, exchange: _Exchange, topic: str, payload: bytes) -> Reply | None:
     session = Session(
         connection.broker,
-        client_id=f"zeroloop-ask-{exchange.command_id}",
+        client_id=unguessable("ask"),
         on_message=exchange.take,
         on_disconnected=exchange.lost,
         clock=clocks.monotonic_s,
@@ -123,9 +127,12 @@ def _why_silent(stations: dict[str, StationStatus], station: str, channel: str) 
     return f"no reply from station {station} within {_REPLY_WITHIN_S:g} s"
 
 
-def _author() -> str:
+def _author(broker: BrokerSettings) -> str:
+    """Return who asks; the broker has checked the name, if there are credentials, and nobody the rest."""
     try:
         user = getpass.getuser()
     except (OSError, KeyError):  # a container's user may have no name
         user = "unknown"
-    return f"{user}@{socket.gethostname()}"
+    place = f"{user}@{socket.gethostname()}"
+    header = own_header(broker)
+    return place if header is None else f"{header.name} ({place})"

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from zeroloop import credentials
+
 if TYPE_CHECKING:
     from schemas.messages import Reply
     from station.connection import Connection
@@ -27,11 +29,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.add_typer(credentials.app)
+
 Host = Annotated[str | None, typer.Option(help="The broker's host; without it the server is found as a station does.")]
 Port = Annotated[int | None, typer.Option(help="The broker's port.")]
 Loop = Annotated[str | None, typer.Option(help="The loop, where more than one answers.")]
 Config = Annotated[
-    Path | None, typer.Option(help="An equalizer.toml or station.toml whose broker and loop are to be used.")
+    Path | None,
+    typer.Option(help="An equalizer.toml or station.toml whose broker and loop are to be used, or your credentials."),
 ]
 LogLevel = Annotated[str, typer.Option(help="debug, info, warning or error.")]
 Station = Annotated[str, typer.Argument(help="The station's id.")]

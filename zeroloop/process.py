@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
-from schemas.settings import ConfigurationError, Section, parse
+from schemas.settings import BrokerSettings, ConfigurationError, Section, parse
+from transport.credentials import resolved
 
 S = TypeVar("S", bound=Section)
 
@@ -55,14 +56,22 @@ def read_settings(model: type[S], path: Path | None) -> S:
         ConfigurationError: one line that names the file, the key and what is allowed.
     """
     if path is None:
-        return parse(model, "", source="the defaults", environment=os.environ)
+        return _with_credentials(parse(model, "", source="the defaults", environment=os.environ), Path.cwd())
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise ConfigurationError(f"{path}: is not UTF-8 text") from None
     except OSError as error:
         raise ConfigurationError(f"{path}: {(error.strerror or str(error)).lower()}") from None
-    return parse(model, text, source=str(path), environment=os.environ)
+    return _with_credentials(parse(model, text, source=str(path), environment=os.environ), path.resolve().parent)
+
+
+def _with_credentials(settings: S, base_dir: Path) -> S:
+    """Read the credentials file that `[broker]` names, if it does; relative to the configuration's folder."""
+    broker = getattr(settings, "broker", None)
+    if not isinstance(broker, BrokerSettings):
+        return settings
+    return settings.model_copy(update={"broker": resolved(broker, base_dir)})
 
 
 async def until_stopped(service: Callable[[asyncio.Event], Awaitable[None]]) -> None:

@@ -13,6 +13,7 @@ from schemas.topics import is_name
 from station.connection import CACHE_FILE, Connection
 from station.discovery import DiscoveryRequest, discover
 from station.probe import Patience
+from transport.credentials import is_credentials, read, with_credentials
 from zeroloop import clocks
 from zeroloop.process import read_settings
 
@@ -62,7 +63,7 @@ class Reach:
             raise ConfigurationError(f"--port: must be a whole number from 1 to {_HIGHEST_PORT}, not {self.port}")
         if self.host is not None and not self.host:
             raise ConfigurationError("--host: must be a text that is not empty")
-        settings = read_settings(_ClientPart, self.config)
+        settings = self._settings()
         named = settings.loop.name if settings.loop.name is not None else settings.station.loop
         loop = self.loop if self.loop is not None else named
         broker = self._configured(settings.broker)
@@ -70,6 +71,12 @@ class Reach:
             # Whoever names a broker means that one: a command must not reach another hall instead.
             return DiscoveryRequest(broker, loop, local=None, dns_sd=False, patience=_PATIENCE)
         return DiscoveryRequest(broker, loop, _cache_file(), patience=_PATIENCE)
+
+    def _settings(self) -> "_ClientPart":
+        """Read the configuration; a credentials file is as good as one that names nothing else."""
+        if self.config is None or not _is_credentials(self.config):
+            return read_settings(_ClientPart, self.config)
+        return _ClientPart(broker=with_credentials(BrokerSettings(), read(self.config.resolve())))
 
     @property
     def told(self) -> bool:
@@ -95,6 +102,13 @@ class Reach:
         if self.port is not None:
             told["port"] = self.port
         return (broker if broker is not None else BrokerSettings()).model_copy(update=told)
+
+
+def _is_credentials(path: Path) -> bool:
+    try:
+        return is_credentials(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return False  # whoever reads it as a configuration says what is wrong
 
 
 def _cache_file() -> Path:

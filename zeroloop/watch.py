@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,7 +9,7 @@ from rich.console import Console
 from rich.live import Live
 
 from station.connection import Connection
-from transport.session import Session
+from transport.session import Session, unguessable
 from zeroloop import clocks
 from zeroloop.hall import Hall
 from zeroloop.view import Picture, balance_line, lines
@@ -35,7 +34,7 @@ async def listening(connection: Connection, hall: Hall) -> AsyncIterator[Session
     """
     session = Session(
         connection.broker,
-        client_id=f"zeroloop-watch-{secrets.token_hex(4)}",
+        client_id=unguessable("watch"),
         on_message=lambda topic, payload, retained: hall.take(topic, payload, clocks.monotonic_s(), retained=retained),
         on_connected=lambda: session.subscribe(*hall.filters()),
         clock=clocks.monotonic_s,

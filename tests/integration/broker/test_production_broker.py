@@ -1,46 +1,49 @@
-"""The production configuration on a real Mosquitto, tried from outside with mosquitto_pub and mosquitto_sub."""
+"""The configuration that `zeroloop credentials` makes, on a real Mosquitto, tried from outside with its own clients."""
 
+import json
 import os
 import shutil
-import ssl
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from broker import RunningBroker, find_mosquitto, free_port, start
-from broker.mosquitto import MACHINES_ACCESS_FILE, PEOPLE_ACCESS_FILE, PRODUCTION_FILE
+from broker import RunningBroker, find_mosquitto, free_port
+from schemas.settings import BrokerSettings
+from tests.authorities import Hall, make_hall
+from transport.credentials import read, with_credentials
+from transport.tls import client_context
 
 pytestmark = [
     pytest.mark.broker,
     pytest.mark.skipif(
-        find_mosquitto() is None or shutil.which("mosquitto_sub") is None or shutil.which("openssl") is None,
-        reason="needs mosquitto, mosquitto_pub, mosquitto_sub, mosquitto_passwd and openssl",
+        find_mosquitto() is None or shutil.which("mosquitto_sub") is None,
+        reason="needs mosquitto, mosquitto_pub and mosquitto_sub",
     ),
 ]
 
 LOOP = "zeroloop/v1/main"
 S1 = f"{LOOP}/station/s1"
 S2 = f"{LOOP}/station/s2"
-VIEWER_AS_STATION = f"{LOOP}/station/viewer"
+SPEAKS_LIKE_A_STATION = f"{LOOP}/station/page"
+"""There is a dashboard of that name: it must not be the station that it is called like."""
+STATIONS = (S1, S2, SPEAKS_LIKE_A_STATION)
 TOPICS = (
     *(f"{LOOP}/{leaf}" for leaf in ("server", "balance", "event", "command", "reply", "meter")),
-    *(f"{station}/status" for station in (S1, S2, VIEWER_AS_STATION)),
+    *(f"{station}/status" for station in STATIONS),
     *(
         f"{station}/channel/1/{leaf}"
-        for station in (S1, S2, VIEWER_AS_STATION)
+        for station in STATIONS
         for leaf in ("telemetry", "plan", "setpoint", "command", "reply")
     ),
     "elsewhere",
+    "zeroloop/v2/main/server",
 )
-CERTIFIED = ("equalizer", "s2", "meter")
-PEOPLE = ("operator", "viewer")
-EVERYBODY = (*CERTIFIED, "s1", *PEOPLE)
 
 
 def own_topics(station: str) -> set[str]:
@@ -53,150 +56,63 @@ def stations_inbox(station: str) -> set[str]:
 
 
 ALL_OF_THE_LOOP = {topic for topic in TOPICS if topic.startswith(LOOP)}
-EVERY_CHANNEL = tuple(f"{station}/channel/1" for station in (S1, S2, VIEWER_AS_STATION))
+EVERY_CHANNEL = tuple(f"{station}/channel/1" for station in STATIONS)
 EVENT = {f"{LOOP}/event"}
 MAY_WRITE = {
     "s1": own_topics(S1) | EVENT,
     "s2": own_topics(S2) | EVENT,
-    "equalizer": {f"{LOOP}/{leaf}" for leaf in ("server", "balance", "reply")}
+    "hall-a": {f"{LOOP}/{leaf}" for leaf in ("server", "balance", "reply")}
     | {f"{channel}/setpoint" for channel in EVERY_CHANNEL}
     | EVENT,
-    "operator": {f"{LOOP}/command"} | {f"{channel}/command" for channel in EVERY_CHANNEL} | EVENT,
-    "viewer": set(),
-    "meter": {f"{LOOP}/meter"} | EVENT,
+    "anna": {f"{LOOP}/command"} | {f"{channel}/command" for channel in EVERY_CHANNEL} | EVENT,
+    "page": set(),
+    "grid": {f"{LOOP}/meter"} | EVENT,
 }
 MAY_READ = {
     "s1": stations_inbox(S1),
     "s2": stations_inbox(S2),
-    "equalizer": ALL_OF_THE_LOOP,
-    "operator": ALL_OF_THE_LOOP,
-    "viewer": ALL_OF_THE_LOOP,
-    "meter": {f"{LOOP}/server"},
+    "hall-a": ALL_OF_THE_LOOP,
+    "anna": ALL_OF_THE_LOOP,
+    "page": ALL_OF_THE_LOOP,
+    "grid": {f"{LOOP}/server"},
 }
-
-
-@dataclass(frozen=True)
-class Hall:
-    """A broker with TLS, and what its clients need."""
-
-    folder: Path
-    certificate_port: int
-    machine_password_port: int
-    people_port: int
-
-    def options(self, who: str) -> list[str]:
-        """The options of mosquitto_pub and mosquitto_sub."""
-        common = ["-V", "5", "-h", "127.0.0.1", "--cafile", str(self.folder / "ca.crt")]
-        if who in CERTIFIED:
-            pair = ["--cert", str(self.folder / f"{who}.crt"), "--key", str(self.folder / f"{who}.key")]
-            return [*common, "-p", str(self.certificate_port), *pair]
-        port = self.people_port if who in PEOPLE else self.machine_password_port
-        return [*common, "-p", str(port), "-u", who, "-P", f"secret of {who}"]
-
-    def publish(self, who: str, topic: str, *, retain: bool = False) -> None:
-        more = ["-r"] if retain else []
-        subprocess.run(
-            ["mosquitto_pub", *self.options(who), "-q", "1", "-t", topic, "-m", f"by-{who}", *more],
-            check=True,
-            capture_output=True,
-            timeout=10,
-        )
-
-    def listen(self, who: str, heard: Path) -> "subprocess.Popen[bytes]":
-        """Subscribe to everything; returns once the broker has taken the subscription."""
-        with heard.open("wb") as out:
-            process = subprocess.Popen(
-                ["stdbuf", "-oL", "mosquitto_sub", *self.options(who), "-q", "1", "-t", "#", "-F", "%t %p", "-d"],
-                stdout=out,
-                stderr=subprocess.STDOUT,
-            )
-        for _ in range(100):
-            if "Subscribed (mid" in heard.read_text(errors="replace"):
-                return process
-            time.sleep(0.05)
-        process.kill()
-        process.wait()
-        raise AssertionError(heard.read_text(errors="replace"))
-
-
-def openssl(folder: Path, *arguments: str) -> None:
-    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True, timeout=30)
-
-
-def make_authority(folder: Path, name: str) -> None:
-    subject = ("-subj", f"/CN=zeroloop test {name}")
-    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-keyout", f"{name}.key")
-    openssl(folder, "req", "-x509", *key, "-out", f"{name}.crt", "-days", "2", *subject)
-
-
-def make_certificate(folder: Path, name: str, authority: str = "ca", *, server: bool = False) -> None:
-    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-keyout", f"{name}.key")
-    openssl(folder, "req", "-new", *key, "-out", f"{name}.csr", "-subj", f"/CN={name}")
-    (folder / f"{name}.ext").write_text(
-        "subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth\n" if server else "extendedKeyUsage=clientAuth\n"
-    )
-    issuer = ("-CA", f"{authority}.crt", "-CAkey", f"{authority}.key", "-CAcreateserial")
-    openssl(
-        folder, "x509", "-req", "-in", f"{name}.csr", *issuer, "-days", "2", "-extfile", f"{name}.ext",
-        "-out", f"{name}.crt",
-    )  # fmt: skip
-
-
-def production_text(folder: Path, kept: Path, ports: tuple[int, int, int]) -> str:
-    """The shipped file with other paths, ports and, so that the test need not wait, a shorter autosave."""
-    text = PRODUCTION_FILE.read_text()
-    for shipped, here in (
-        ("/etc/zeroloop/broker/", f"{folder}/"),
-        ("/var/lib/zeroloop-broker/", f"{kept}/"),
-        ("listener 8883", f"listener {ports[0]} 127.0.0.1"),
-        ("listener 8884", f"listener {ports[1]} 127.0.0.1"),
-        ("listener 8885", f"listener {ports[2]} 127.0.0.1"),
-        ("autosave_interval 30", "autosave_interval 1"),
-    ):
-        assert shipped in text
-        text = text.replace(shipped, here)
-    return text + ("user root\n" if os.geteuid() == 0 else "")
-
-
-def three_ports() -> tuple[int, int, int]:
-    first = free_port(preferred=28883)
-    second = free_port(preferred=first + 1)
-    return first, second, free_port(preferred=second + 1)
+EVERYBODY = tuple(MAY_WRITE)
 
 
 @pytest.fixture(scope="module")
 def hall(tmp_path_factory: pytest.TempPathFactory) -> Hall:
-    folder = tmp_path_factory.mktemp("hall")
-    make_authority(folder, "ca")
-    make_certificate(folder, "server", server=True)
-    for machine in CERTIFIED:
-        make_certificate(folder, machine)
-    for file, users in (("machines.passwords", ("s1",)), ("people.passwords", PEOPLE)):
-        (folder / file).touch(mode=0o600)
-        for user in users:
-            command = ["mosquitto_passwd", "-b", str(folder / file), user, f"secret of {user}"]
-            subprocess.run(command, check=True, capture_output=True, timeout=10)
-    shutil.copy(MACHINES_ACCESS_FILE, folder)
-    shutil.copy(PEOPLE_ACCESS_FILE, folder)
-    ports = three_ports()
-    (folder / "production.conf").write_text(production_text(folder, folder, ports))
-    return Hall(folder, *ports)
+    hall = make_hall(tmp_path_factory.mktemp("hall") / "credentials", free_port(preferred=0))
+    hall.let_in("station", "s1", "s2")
+    hall.let_in("equalizer", "hall-a")
+    hall.let_in("operator", "anna")
+    hall.let_in("dashboard", "page")
+    hall.let_in("meter", "grid")
+    return hall
 
 
 @pytest.fixture(scope="module")
-def production_broker(hall: Hall) -> Iterator[RunningBroker]:
-    with start("mosquitto", config=hall.folder / "production.conf", data_dir=hall.folder) as broker:
+def production_broker(hall: Hall, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBroker]:
+    with hall.start(tmp_path_factory.mktemp("broker")) as broker:
         yield broker
 
 
 @pytest.fixture(scope="module")
 def heard(hall: Hall, production_broker: RunningBroker) -> dict[str, set[tuple[str, str]]]:
-    """Everybody listens to everything while everybody says something on every topic: who heard whom on what."""
-    assert production_broker.port == hall.certificate_port
+    """Who hears which topic from whom, when everybody publishes on everything and subscribes to everything."""
+    assert production_broker.port == hall.port
     files = {who: hall.folder / f"{who}.heard" for who in EVERYBODY}
     listeners = [hall.listen(who, files[who]) for who in EVERYBODY]
-    for who, topic in product(EVERYBODY, TOPICS):
-        hall.publish(who, topic)
+    for who in EVERYBODY:
+        # All at once: one program and one handshake a topic would take a minute.
+        publishers = [
+            subprocess.Popen(
+                ["mosquitto_pub", *hall.options(who), "-q", "1", "-t", topic, "-m", f"by-{who}"],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            for topic in TOPICS
+        ]
+        assert [publisher.wait(30) for publisher in publishers] == [0] * len(TOPICS)
     time.sleep(0.5)
     for listener in listeners:
         listener.terminate()
@@ -211,95 +127,220 @@ def said(text: str) -> Iterator[tuple[str, str]]:
             yield topic, author
 
 
-@pytest.mark.parametrize("who", EVERYBODY)
-def test_everybody_writes_their_own_topics_and_no_others(heard: dict[str, set[tuple[str, str]]], who: str) -> None:
-    assert {topic for topic, author in set().union(*heard.values()) if author == who} == MAY_WRITE[who]
+def test_every_role_writes_its_own_topics_and_no_others(heard: dict[str, set[tuple[str, str]]]) -> None:
+    for who in EVERYBODY:
+        assert {topic for topic, author in set().union(*heard.values()) if author == who} == MAY_WRITE[who], who
 
 
-@pytest.mark.parametrize("who", EVERYBODY)
-def test_everybody_reads_what_is_theirs_and_nothing_else(heard: dict[str, set[tuple[str, str]]], who: str) -> None:
+def test_every_role_reads_what_is_its_own_and_a_spy_on_everything_no_more(
+    heard: dict[str, set[tuple[str, str]]],
+) -> None:
     written = set().union(*MAY_WRITE.values())
-    assert {topic for topic, _ in heard[who]} == MAY_READ[who] & written
+    for who in EVERYBODY:
+        assert {topic for topic, _ in heard[who]} == MAY_READ[who] & written, who
 
 
-def refused(hall: Hall, *options: str) -> str:
-    command = ["mosquitto_pub", "-V", "5", "-h", "127.0.0.1", *options, "-t", f"{S1}/status", "-m", "x"]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False, cwd=hall.folder)
+def test_the_spy_hears_nothing_that_was_retained_either(
+    hall: Hall, production_broker: RunningBroker, tmp_path: Path
+) -> None:
+    assert production_broker.running
+    hall.publish("s1", f"{S1}/channel/1/telemetry", "secret", "-r")
+    spy = hall.listen("s2", tmp_path / "spy")
+    listener = hall.listen("page", tmp_path / "page")
+    until(lambda: "secret" in (tmp_path / "page").read_text())
+    for process in (spy, listener):
+        process.terminate()
+        process.wait(5)
+    assert "secret" not in (tmp_path / "spy").read_text()
+    hall.publish("s1", f"{S1}/channel/1/telemetry", "", "-r")
+
+
+def test_a_will_in_anothers_name_is_never_published(
+    hall: Hall, production_broker: RunningBroker, tmp_path: Path
+) -> None:
+    """The same client's own will is: otherwise nothing would have been shown."""
+    assert production_broker.running
+    listener = hall.listen("anna", tmp_path / "heard")
+    for topic in (f"{S1}/status", f"{LOOP}/server", f"{S2}/status"):
+        will = ("--will-topic", topic, "--will-payload", f"gone-{topic}", "--will-qos", "1", "--will-retain")
+        try:
+            dying = hall.listen("s2", tmp_path / "dying", *will)
+        except AssertionError:
+            continue  # refused at once is as good
+        dying.kill()
+        dying.wait()
+    until(lambda: f"gone-{S2}/status" in (tmp_path / "heard").read_text())
+    listener.terminate()
+    listener.wait(5)
+    text = (tmp_path / "heard").read_text()
+    assert f"gone-{S1}" not in text
+    assert f"gone-{LOOP}/server" not in text
+    hall.publish("s2", f"{S2}/status", "", "-r")
+
+
+def test_nobody_gets_in_without_a_certificate_of_this_authority_and_for_clients(
+    hall: Hall, production_broker: RunningBroker, tmp_path: Path
+) -> None:
+    assert production_broker.running
+    stranger = make_hall(tmp_path / "stranger", hall.port)
+    stranger.let_in("station", "s1")
+    authority = str(hall.folder / "authority.crt")
+    message = ("-t", f"{S1}/status", "-m", "x", "-q", "1")
+    common = ["mosquitto_pub", "-V", "5", "-h", "127.0.0.1", "-p", str(hall.port)]
+    server = hall.folder / "broker"
+    attempts = {
+        "none": [*common, "--cafile", authority],
+        "a password": [*common, "--cafile", authority, "-u", "s1", "-P", "secret"],
+        "no TLS": [*common, "-u", "s1", "-P", "secret"],
+        "of another authority": [
+            *common, "--cafile", authority, "--cert", str(stranger.file("s1")), "--key", str(stranger.file("s1")),
+        ],
+        "the broker's": [
+            *common, "--cafile", authority, "--cert", str(server / "server.crt"), "--key", str(server / "server.key"),
+        ],
+    }  # fmt: skip
+    for what, command in attempts.items():
+        run = subprocess.run([*command, *message], capture_output=True, text=True, timeout=10, check=False)
+        assert run.returncode != 0, what
+    assert hall.mosquitto_pub("s1", *message).returncode == 0
+
+
+def test_a_client_does_not_speak_to_a_broker_that_another_authority_vouches_for(
+    hall: Hall, production_broker: RunningBroker, tmp_path: Path
+) -> None:
+    assert production_broker.running
+    stranger = make_hall(tmp_path / "stranger", hall.port)
+    stranger.let_in("station", "s1")
+    run = stranger.mosquitto_pub("s1", "-t", f"{S1}/status", "-m", "x")
     assert run.returncode != 0
-    return run.stderr
 
 
-@pytest.mark.usefixtures("production_broker")
-def test_nobody_gets_in_without_a_name_and_its_proof(hall: Hall) -> None:
-    certificate = ("-p", str(hall.certificate_port), "--cafile", "ca.crt")
-    make_authority(hall.folder, "stranger")
-    make_certificate(hall.folder, "impostor", authority="stranger")
-    assert refused(hall, *certificate)
-    assert refused(hall, *certificate, "-u", "s1", "-P", "secret of s1")
-    assert refused(hall, *certificate, "--cert", "impostor.crt", "--key", "impostor.key")
-    for port in (hall.machine_password_port, hall.people_port):
-        password = ("-p", str(port), "--cafile", "ca.crt")
-        assert "not authori" in refused(hall, *password).lower()
-        assert "not authori" in refused(hall, *password, "-u", "s1", "-P", "wrong").lower()
-        assert refused(hall, "-p", str(port), "-u", "s1", "-P", "secret of s1"), "without TLS"
+def test_a_revoked_name_is_refused_after_a_reload_and_its_open_connection_has_no_rights(
+    hall: Hall, production_broker: RunningBroker, tmp_path: Path
+) -> None:
+    hall.let_in("station", "s8", "s9")
+    reload(production_broker)
+    kept, other = hall.kept("s8"), hall.kept("s9")
+    station = f"{LOOP}/station/s8"
+    message = ("-q", "1", "-t", f"{station}/status", "-m")
+    assert hall.mosquitto_pub("s8", *message, "before", file=kept).returncode == 0
+    open_connection = subprocess.Popen(
+        ["mosquitto_pub", *hall.options("s8", kept), "-q", "1", "-t", f"{station}/status", "-l"],
+        stdin=subprocess.PIPE,
+        text=True,
+    )
+    ear = hall.listen("s8", tmp_path / "ear", file=kept)
+    listener = hall.listen("anna", tmp_path / "heard")
+    assert open_connection.stdin is not None
+    print("open", file=open_connection.stdin, flush=True)
+    until(lambda: "open" in (tmp_path / "heard").read_text())
+
+    hall.revoke("s8")
+    hall.revoke("s9")  # two lists within a second: the later one counts
+    reload(production_broker)
+    for name, file in (("s8", kept), ("s9", other)):
+        assert hall.mosquitto_pub(name, *message, "after", file=file).returncode != 0, name
+    print("still-there", file=open_connection.stdin, flush=True)
+    hall.publish("hall-a", f"{station}/channel/1/setpoint", "for-s8")
+    until(lambda: "for-s8" in (tmp_path / "heard").read_text())
+    time.sleep(0.5)
+    for process in (listener, ear, open_connection):
+        process.terminate()
+        process.wait(5)
+    open_connection.stdin.close()
+    text = (tmp_path / "heard").read_text()
+    assert "after" not in text
+    assert "still-there" not in text
+    assert "for-s8" not in (tmp_path / "ear").read_text()
+    assert hall.mosquitto_pub("s1", "-t", f"{S1}/status", "-m", "others go on").returncode == 0
 
 
-@pytest.mark.usefixtures("production_broker")
-def test_a_person_does_not_pass_as_a_machine_nor_a_machine_as_a_person(hall: Hall) -> None:
-    machines = ("-p", str(hall.machine_password_port), "--cafile", "ca.crt")
-    people = ("-p", str(hall.people_port), "--cafile", "ca.crt")
-    assert "not authori" in refused(hall, *machines, "-u", "viewer", "-P", "secret of viewer").lower()
-    assert "not authori" in refused(hall, *people, "-u", "s1", "-P", "secret of s1").lower()
-
-
-Connect = Callable[[RunningBroker, Hall, str], Any]
-
-
-@pytest.fixture
-def connect(client: Callable[..., Any]) -> Connect:
-    def connected(broker: RunningBroker, hall: Hall, who: str) -> Any:  # noqa: ANN401 - conftest's Client has no import path
-        tls = ssl.create_default_context(cafile=str(hall.folder / "ca.crt"))
-        port = hall.people_port if who in PEOPLE else hall.machine_password_port
-        return client(broker, who, tls=tls, user=(who, f"secret of {who}"), port=port).connect()
-
-    return connected
+def test_a_renewed_name_and_its_former_certificate_are_both_let_in(
+    hall: Hall, production_broker: RunningBroker
+) -> None:
+    assert production_broker.running
+    former = hall.kept("s2")
+    hall.renew("s2")
+    assert former.read_bytes() != hall.file("s2").read_bytes()
+    for file in (former, hall.file("s2")):
+        assert hall.mosquitto_pub("s2", "-t", f"{S2}/status", "-m", "x", "-q", "1", file=file).returncode == 0
 
 
 def test_the_longest_message_arrives_and_a_longer_one_does_not(
-    hall: Hall, production_broker: RunningBroker, connect: Connect
+    hall: Hall, production_broker: RunningBroker, tmp_path: Path
 ) -> None:
-    viewer = connect(production_broker, hall, "viewer")
-    viewer.subscribe(f"{S1}/status", 1)
-    viewer.messages.clear()
+    assert production_broker.running
+    listener = hall.listen("page", tmp_path / "heard", "-F", "length %l")
     for size in (65_537, 65_536):
-        payload = hall.folder / "payload"
+        payload = tmp_path / "payload"
         payload.write_bytes(b"x" * size)
-        command = ["mosquitto_pub", *hall.options("s1"), "-t", f"{S1}/status", "-f", str(payload), "-q", "0"]
-        subprocess.run(command, capture_output=True, timeout=10, check=False)
-    viewer.wait_for(1)
-    assert [len(payload) for _, payload, _ in viewer.messages] == [65_536]
+        hall.mosquitto_pub("s1", "-t", f"{S1}/status", "-f", str(payload), "-q", "0")
+    until(lambda: "length 65536" in (tmp_path / "heard").read_text())
+    listener.terminate()
+    listener.wait(5)
+    assert "length 65537" not in (tmp_path / "heard").read_text()
 
 
 def test_every_retained_message_arrives_through_tls_and_access_control(
-    hall: Hall, production_broker: RunningBroker, connect: Connect
+    hall: Hall, production_broker: RunningBroker, client: Callable[..., Any]
 ) -> None:
-    connect(production_broker, hall, "s1").publish_retained(10_000, qos=1)
-    viewer = connect(production_broker, hall, "viewer")
-    viewer.subscribe(f"{LOOP}/station/+/channel/+/telemetry", 1)
-    assert viewer.quiet() == 10_000
+    def connected(who: str) -> Any:  # noqa: ANN401 - conftest's Client has no import path
+        own = hall.file(who)
+        tls = client_context(with_credentials(BrokerSettings(), read(own)))
+        return client(production_broker, who, tls=tls).connect()
+
+    connected("s1").publish_retained(10_000, qos=1)
+    page = connected("page")
+    page.subscribe(f"{LOOP}/station/+/channel/+/telemetry", 1)
+    assert page.quiet() == 10_000
 
 
-def test_what_was_saved_survives_a_kill(hall: Hall, tmp_path: Path, connect: Connect) -> None:
+def test_what_was_saved_survives_a_kill(tmp_path: Path) -> None:
     """A station that never comes back is still known, and no half-written file keeps the broker from starting."""
-    ports = three_ports()
-    there = Hall(hall.folder, *ports)
-    config = tmp_path / "production.conf"
-    config.write_text(production_text(hall.folder, tmp_path, ports))
-    with start("mosquitto", config=config, data_dir=tmp_path) as first:
-        connect(first, there, "s1").publish(f"{S1}/status", b"offline", retain=True)
+    hall = make_hall(tmp_path / "credentials", free_port(preferred=0))
+    hall.let_in("station", "s1")
+    hall.let_in("dashboard", "page")
+    config = hall.folder / "broker" / "mosquitto.conf"
+    shipped = config.read_text()
+    assert "autosave_interval 30" in shipped
+    config.write_text(shipped.replace("autosave_interval 30", "autosave_interval 1"))
+    with hall.start(tmp_path / "broker") as first:
+        hall.publish("s1", f"{S1}/status", "offline", "-r")
         time.sleep(2.5)
         first.kill()
-    with start("mosquitto", config=config, data_dir=tmp_path) as second:
-        viewer = connect(second, there, "viewer")
-        viewer.subscribe(f"{LOOP}/station/+/status", 1)
-        assert viewer.wait_for(1) == [(f"{S1}/status", b"offline", True)]
+    with hall.start(tmp_path / "broker"):
+        listener = hall.listen("page", tmp_path / "heard")
+        until(lambda: f"{S1}/status offline" in (tmp_path / "heard").read_text())
+        listener.terminate()
+        listener.wait(5)
+
+
+def test_no_secret_is_in_the_brokers_log_nor_on_any_command_line(
+    hall: Hall, production_broker: RunningBroker, tmp_path: Path
+) -> None:
+    listener = hall.listen("s1", tmp_path / "heard")
+    listener.terminate()
+    listener.wait(5)
+    keys = [
+        line
+        for file in (*hall.folder.glob("clients/*"), hall.folder / "authority.key", hall.folder / "broker/server.key")
+        for line in file.read_text().partition("-----END PRIVATE KEY")[0].splitlines()[-3:]
+        if len(line) > 30 and "-----" not in line
+    ]
+    assert len(keys) > 10
+    log = production_broker.log_path.read_text()
+    lines = Path(f"/proc/{production_broker.pid}/cmdline").read_text()
+    assert not [key for key, text in product(keys, (log, lines)) if key in text]
+
+
+def reload(broker: RunningBroker) -> None:
+    os.kill(broker.pid, signal.SIGHUP)
+    time.sleep(1.0)
+
+
+def until(condition: object, timeout_s: float = 10.0) -> None:
+    end_s = time.monotonic() + timeout_s
+    assert callable(condition)
+    while not condition():
+        assert time.monotonic() < end_s, json.dumps(str(condition))
+        time.sleep(0.05)

@@ -1,6 +1,5 @@
 """What deploy/ ships is accepted by the programs that it is for."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -11,8 +10,6 @@ from typing import Any
 
 import pytest
 
-from broker import find_mosquitto, free_port, start
-from broker.mosquitto import DATA_DIRECTORY, PRODUCTION_FILE
 from equalizer.config import EqualizerSettings
 from schemas.settings import parse
 from schemas.topics import WELL_KNOWN_FILTER
@@ -128,7 +125,7 @@ def test_the_stations_configurations_are_valid_and_their_certificates_bear_their
     settings = parse(StationSettings, (DEPLOY / file).read_text(), source=file, environment={})
     assert settings.station.id == Path(file).stem
     assert settings.broker is not None
-    assert settings.broker.cert_file == f"/etc/zeroloop/tls/{settings.station.id}.crt"
+    assert settings.broker.credentials_file == f"/etc/zeroloop/credentials/{settings.station.id}.zeroloop"
 
 
 def test_an_equalization_channel_is_among_the_examples() -> None:
@@ -190,7 +187,7 @@ def test_promtool_accepts_the_scrape_configuration_and_the_rules() -> None:
     command = ["promtool", "check", "config", "--lint=all", "--lint-fatal", str(DEPLOY / "prometheus/prometheus.yml")]
     run = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "4 rules found" in run.stdout
+    assert re.search(r"[1-9]\d* rules found", run.stdout)
 
 
 @pytest.mark.parametrize(
@@ -208,48 +205,14 @@ def test_the_announcement_says_what_a_station_looks_for(file: str, kind: str, po
     assert root.findtext("service/txt-record") == f"topic={WELL_KNOWN_FILTER}"
 
 
-# ── the server's broker, as README.md says ───────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.broker
-@needs("openssl")
-@needs("mosquitto_pub")
-@pytest.mark.skipif(find_mosquitto() is None, reason="needs mosquitto")
-def test_the_certificates_that_are_made_open_the_production_broker(tmp_path: Path) -> None:
-    folder = tmp_path / "broker"
-    make = [str(DEPLOY / "make-certificates"), str(folder)]
-    for certificate in (["server", "localhost", "127.0.0.1"], ["machine", "s1"], ["machine", "equalizer"]):
-        subprocess.run([*make, *certificate], check=True, capture_output=True, timeout=30)
-    again = subprocess.run([*make, "machine", "s1"], capture_output=True, text=True, timeout=30, check=False)
-    assert again.returncode == 2
-    assert "is there already" in again.stderr
-    for name in ("machines.acl", "people.acl"):
-        shutil.copy(DATA_DIRECTORY / name, folder)
-    for name in ("machines.passwords", "people.passwords"):
-        (folder / name).touch(mode=0o600)
-    text = PRODUCTION_FILE.read_text().replace("/etc/zeroloop/broker/", f"{folder}/")
-    text = text.replace("/var/lib/zeroloop-broker/", f"{tmp_path}/")
-    ports = []
-    for shipped in ("listener 8883", "listener 8884", "listener 8885"):
-        ports.append(free_port(preferred=max([28903, *(port + 1 for port in ports)])))
-        text = text.replace(shipped, f"listener {ports[-1]} 127.0.0.1")
-    config = tmp_path / "production.conf"
-    config.write_text(text + ("user root\n" if os.geteuid() == 0 else ""))
-    with start("mosquitto", config=config, data_dir=tmp_path) as broker:
-        for host in ("localhost", "127.0.0.1"):
-            tls = ["--cafile", f"{folder}/ca.crt", "--cert", f"{folder}/s1.crt", "--key", f"{folder}/s1.key"]
-            message = ["-t", "zeroloop/v1/main/station/s1/status", "-m", "{}", "-q", "1"]
-            command = ["mosquitto_pub", "-h", host, "-p", str(broker.port), *tls, *message]
-            subprocess.run(command, check=True, capture_output=True, timeout=10)
-
-
 # ── README.md ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def commands() -> list[tuple[str, tuple[str, ...]]]:
     """The commands of zeroloop in the README's code blocks, each with its options."""
     blocks = re.findall(r"```sh\n(.*?)```", (DEPLOY / "README.md").read_text(), re.DOTALL)
-    found = re.findall(r"bin/zeroloop ([a-z-]+)((?: [^\s#|&;]+)*)", "\n".join(blocks))
+    text = "\n".join(blocks).replace("\\\n", " ")
+    found = re.findall(r"bin/zeroloop ((?:(?:credentials|audit) )?[a-z-]+)((?: +[^\s#|&;]+)*)", text)
     return sorted({(name, tuple(re.findall(r"--[a-z-]+", rest))) for name, rest in found})
 
 
@@ -258,7 +221,11 @@ def test_the_readme_uses_only_commands_and_options_that_exist() -> None:
     assert {"broker", "equalizer", "station", "discover", "watch"} <= {name for name, _ in used}
     for name in {name for name, _ in used}:
         run = subprocess.run(
-            [sys.executable, "-m", "zeroloop", name, "--help"], capture_output=True, text=True, timeout=30, check=False
+            [sys.executable, "-m", "zeroloop", *name.split(), "--help"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
         )
         assert run.returncode == 0, f"zeroloop {name}: {run.stderr}"
         for option in (option for other, options in used if other == name for option in options):
