@@ -24,7 +24,7 @@ $(bin)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(runtime): | $(bin)/python
-	$(bin)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(bin)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dashboard]'
 	@rm -f $(VENV)/.zeroloop-*
 	@touch $@
 

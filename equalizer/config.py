@@ -117,6 +117,13 @@ class MetricsSection(Section):
     """0: none."""
 
 
+class DashboardSection(Section):
+    """The page."""
+
+    url: str | None = None
+    """Where people find it; announced, so that other clients can point there."""
+
+
 class DiscoverySection(Section):
     """DNS-SD."""
 
@@ -182,6 +189,7 @@ class EqualizerSettings(Section):
     setpoint: SetpointSection = SetpointSection()
     meter: MeterSection = MeterSection()
     metrics: MetricsSection = MetricsSection()
+    dashboard: DashboardSection = DashboardSection()
     discovery: DiscoverySection = DiscoverySection()
     state: StateSection = StateSection()
     standby: StandbySection = StandbySection()

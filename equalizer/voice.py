@@ -215,6 +215,7 @@ class Voice:
             setpoint=SetpointSummary(ttl_s=settings.setpoint.ttl_s, refresh_s=settings.setpoint.refresh_s),
             metrics_url=self._metrics_url,
             heartbeat=self._heartbeat if settings.standby.enabled else None,
+            dashboard_url=settings.dashboard.url,
         )
 
     def _publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> None:

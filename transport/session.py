@@ -190,15 +190,18 @@ class Session:
             self._client.subscribe(list(filters))
             self._pump()
 
-    def publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> None:
+    def publish(
+        self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False, only_now: bool = False
+    ) -> None:
         """Send a message without ever blocking.
 
         QoS 0 without a connection is dropped; behind a starved link only the newest of each topic waits. QoS 1 without
-        a connection waits for the next one, unless it is retained: what is retained is published anew on connecting.
+        a connection waits for the next one, unless it is retained: what is retained is published anew on connecting; or
+        unless it is good `only_now`, as an operator's command is, which must not be carried out an hour later.
         """
         client = self._client
         if client is None or not self.connected:
-            if qos and not retain:
+            if qos and not retain and not only_now:
                 self._held.append(_Outgoing(topic, payload, retain))
             else:
                 self.dropped_messages += 1
@@ -209,7 +212,7 @@ class Session:
             self._starved[topic] = _Outgoing(topic, payload, retain)
             return
         information = client.publish(topic, payload, qos, retain)
-        if qos:
+        if qos and not only_now:
             # Until it is acknowledged; also where this very write has found the connection dead.
             self._unacknowledged[information.mid] = _Outgoing(topic, payload, retain)
         self._pump()

@@ -64,7 +64,7 @@ async def ask_channel(connection: Connection, station: str, channel: str, action
         NoReplyError: none came in time.
         ConnectionFailedError: the broker was not reached.
     """
-    command = ChannelCommand(id=secrets.token_hex(8), action=action, by=_author(connection.broker))
+    command = ChannelCommand(id=secrets.token_hex(8), action=action, by=author(connection.broker))
     to, back = (
         channel_topic(connection.loop, station, channel, leaf) for leaf in (ChannelTopic.COMMAND, ChannelTopic.REPLY)
     )
@@ -83,7 +83,7 @@ async def ask_loop(connection: Connection, action: str, target_power_w: float | 
         ConnectionFailedError: the broker was not reached.
     """
     command = LoopCommand(
-        id=secrets.token_hex(8), action=action, target_power_w=target_power_w, by=_author(connection.broker)
+        id=secrets.token_hex(8), action=action, target_power_w=target_power_w, by=author(connection.broker)
     )
     to, back = (loop_topic(connection.loop, leaf) for leaf in (LoopTopic.COMMAND, LoopTopic.REPLY))
     exchange = _Exchange(command.id, back, asyncio.get_running_loop().create_future())
@@ -127,7 +127,7 @@ def _why_silent(stations: dict[str, StationStatus], station: str, channel: str) 
     return f"no reply from station {station} within {_REPLY_WITHIN_S:g} s"
 
 
-def _author(broker: BrokerSettings) -> str:
+def author(broker: BrokerSettings) -> str:
     """Return who asks; the broker has checked the name, if there are credentials, and nobody the rest."""
     try:
         user = getpass.getuser()

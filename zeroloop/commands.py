@@ -149,6 +149,22 @@ def station(
     asyncio.run(until_stopped(service.run))
 
 
+@app.command()
+def dashboard(
+    config: Annotated[Path | None, typer.Option(help="dashboard.toml; without it, the defaults.")] = None,
+    host: Host = None,
+    port: Port = None,
+    loop: Loop = None,
+    log_level: LogLevel = "info",
+) -> None:
+    """Serve the page: the loop live, its history, its channels and alarms."""
+    from zeroloop.page import run_page
+    from zeroloop.process import log_to_stderr
+
+    log_to_stderr(log_level)
+    run_page(config, _reach(host, port, loop, config))
+
+
 def _folder(config: Path | None) -> Path:
     return Path.cwd() if config is None else config.resolve().parent
 

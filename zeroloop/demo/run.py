@@ -19,6 +19,7 @@ from zeroloop import clocks
 from zeroloop.demo.children import Child, end, spawn
 from zeroloop.demo.summary import summarize
 from zeroloop.hall import Hall, topics_below
+from zeroloop.page import has_page
 from zeroloop.process import until_stopped
 from zeroloop.watch import listening, show
 
@@ -29,6 +30,7 @@ CONFIGURATIONS = Path(__file__).parent
 _HOST = "127.0.0.1"
 _MQTT_PORT = 1883
 _METRICS_PORT = 9464
+_PAGE_PORT = 8465
 _LOOK_EVERY_S = 0.5
 
 BrokerKind = Literal["auto", "mosquitto", "embedded"]
@@ -46,20 +48,25 @@ class _Stage:
     metrics_port: int
     folder: Path
     equalizer: Child
+    page: Child | None = None
+    page_url: str | None = None
+    """None: the page is not installed."""
     stations: list[Child] = field(default_factory=list)
 
     def check(self) -> None:
         """Raise ChildDiedError where a process has ended by itself."""
         if not self.broker.running:
             raise ChildDiedError(f"the broker ended by itself; its last lines:\n{self.broker.log_tail()}")
-        for child in (self.equalizer, *self.stations):
+        for child in (self.equalizer, *self.stations, *([] if self.page is None else [self.page])):
             if child.status is not None:
                 raise ChildDiedError(child.obituary())
 
     def signpost(self) -> tuple[str, ...]:
         """Return where to look."""
         port = self.broker.port
+        page = "not installed: pip install 'zeroloop[dashboard]'" if self.page_url is None else self.page_url
         return (
+            f"page     {page}",
             f"broker   {self.broker.kind}, MQTT {self.broker.protocol}, on {_HOST}:{port}",
             f"topics   mosquitto_sub -p {port} -v -t '{topics_below(LOOP)}'",
             f"metrics  http://{_HOST}:{self.metrics_port}/metrics",
@@ -147,19 +154,33 @@ async def _stage(folder: Path, kind: BrokerKind) -> AsyncIterator[_Stage]:
     """Start everything, and end it in the order that leaves nothing delivering: equalizer, stations, broker."""
     with start(kind, host=_HOST, port=free_port(_HOST, _MQTT_PORT), data_dir=folder / "broker") as broker:
         metrics_port = free_port(_HOST, _METRICS_PORT)
-        stage = _Stage(broker, metrics_port, folder, _equalizer(folder, broker, metrics_port))
+        page_port = free_port(_HOST, _PAGE_PORT) if has_page() else None
+        page_url = None if page_port is None else f"http://{_HOST}:{page_port}/"
+        equalizer = _equalizer(folder, broker, metrics_port, page_url)
+        stage = _Stage(broker, metrics_port, folder, equalizer, page_url=page_url)
         try:
+            if page_port is not None:
+                stage.page = _page(folder, broker, page_port)
             stage.stations.extend(_station(name, folder, broker) for name in STATIONS)
             yield stage
         finally:
             end([stage.equalizer])
-            end(stage.stations)
+            end([*stage.stations, *([] if stage.page is None else [stage.page])])
 
 
-def _equalizer(folder: Path, broker: RunningBroker, metrics_port: int) -> Child:
+def _equalizer(folder: Path, broker: RunningBroker, metrics_port: int, page_url: str | None) -> Child:
     own = {"ZEROLOOP_METRICS_PORT": str(metrics_port), "ZEROLOOP_STATE_DIR": str(folder / "equalizer-state")}
+    if page_url is not None:
+        own["ZEROLOOP_DASHBOARD_URL"] = page_url
     arguments = ("equalizer", "--config", str(CONFIGURATIONS / "equalizer.toml"))
     return spawn("equalizer", arguments, folder, _reach(broker) | own)
+
+
+def _page(folder: Path, broker: RunningBroker, port: int) -> Child:
+    own = {"ZEROLOOP_PAGE_PORT": str(port), "ZEROLOOP_STATE_DIR": str(folder / "page-state")}
+    return spawn(
+        "page", ("dashboard", "--config", str(CONFIGURATIONS / "dashboard.toml")), folder, _reach(broker) | own
+    )
 
 
 def _station(name: str, folder: Path, broker: RunningBroker) -> Child:

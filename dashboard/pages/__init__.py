@@ -1,0 +1,1 @@
+"""What visitors see: thin, with no text of its own."""
