@@ -95,6 +95,11 @@ class AlarmBook:
         )
 
     @property
+    def newest(self) -> int:
+        """The id of the newest one."""
+        return self._next_id - 1
+
+    @property
     def calling(self) -> list[Trouble]:
         """What nobody has seen, or what stands and is an alarm."""
         return [t for t in self._troubles.values() if t.is_new or (t.is_open and t.severity is Severity.ALARM)]

@@ -43,6 +43,8 @@ BALANCE_SILENT_S = 4.0
 _TRACE = 600
 _TRACE_EVERY_S = 1.0
 _MARKED = {"operator": "act"}
+_STANDING = {"station_offline", "frozen", "saturated", "telemetry_stale"}
+"""Events of what the retained messages and the balance tell better, with its end."""
 
 
 class Key(NamedTuple):
@@ -243,7 +245,7 @@ class Hall:
         if event.code in _MARKED:
             self.history.mark(Mark(unix_time_s, _MARKED[event.code], event.code, event.text))
         station = event.source.startswith("station/")
-        told_by_state = event.code == "station_offline" or (station and self.alarms.is_open(event.source, event.code))
+        told_by_state = event.code in _STANDING or (station and self.alarms.is_open(event.source, event.code))
         if event.severity is not Severity.INFO and not told_by_state:
             self.alarms.note(event.source, event.code, event.text, event.severity, unix_time_s)
 
@@ -257,6 +259,7 @@ class Hall:
             self.outside_since_s = None
         elif self.outside_since_s is None:
             self.outside_since_s = now_s
+        self._stand(balance, unix_time_s)
         if balance.phase is Phase.STARTING:  # a total of what has been heard so far is none
             return
         self.history.add(unix_time_s, balance.load_power_w, balance.equalization_power_w, balance.total_power_w)
@@ -267,6 +270,19 @@ class Hall:
         decision = balance.last_decision
         if decision is not None and decision != before.last_decision:
             self.history.mark(Mark(unix_time_s, "decision", decision.reason))
+
+    def _stand(self, balance: LoopBalance, unix_time_s: float) -> None:
+        """Let the alarms of the loop as a whole stand for as long as the balance says so."""
+        source = f"server/{balance.server}"
+        for code, severity, stands in (
+            ("frozen", Severity.ALARM, balance.phase is Phase.FROZEN),
+            ("saturated", Severity.WARNING, balance.phase is Phase.SATURATED),
+            ("channels_silent", Severity.WARNING, balance.channels_stale > 0),
+        ):
+            if stands:
+                self.alarms.open(source, code, "", severity, unix_time_s)
+            else:
+                self.alarms.close(source, unix_time_s, code=code)
 
     # ── what is asked ─────────────────────────────────────────────────────────────────────────────────────────────
 

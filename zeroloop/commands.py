@@ -39,6 +39,13 @@ Config = Annotated[
     typer.Option(help="An equalizer.toml or station.toml whose broker and loop are to be used, or your credentials."),
 ]
 LogLevel = Annotated[str, typer.Option(help="debug, info, warning or error.")]
+users = typer.Typer(help="Who may sign in to the page: add, list, remove.", no_args_is_help=True)
+app.add_typer(users, name="dashboard-user")
+
+PageConfig = Annotated[
+    Path | None,
+    typer.Option("--config", help="The dashboard.toml whose state folder is meant; without it, the defaults."),
+]
 Station = Annotated[str, typer.Argument(help="The station's id.")]
 Channel = Annotated[str, typer.Argument(help="The channel's id.")]
 
@@ -163,6 +170,39 @@ def dashboard(
 
     log_to_stderr(log_level)
     run_page(config, _reach(host, port, loop, config))
+
+
+@users.command(name="add")
+def add_user(
+    name: Annotated[str, typer.Argument(help="1 to 64 letters, digits, '_' or '-'.")],
+    role: Annotated[Literal["viewer", "operator"], typer.Option(help="Who may look, or look and act.")] = "viewer",
+    password_file: Annotated[
+        Path | None, typer.Option(help="A file whose first line is the password; without it, you are asked.")
+    ] = None,
+    config: PageConfig = None,
+) -> None:
+    """Let somebody sign in to the page, or give them another password or role."""
+    from zeroloop.page import add_user as add
+
+    typer.echo(add(config, name, role, password_file))
+
+
+@users.command(name="list")
+def list_users(config: PageConfig = None) -> None:
+    """List who may sign in to the page."""
+    from zeroloop.page import list_users as listed
+
+    for line in listed(config):
+        typer.echo(line)
+
+
+@users.command(name="remove")
+def remove_user(name: Annotated[str, typer.Argument(help="Who.")], config: PageConfig = None) -> None:
+    """Take somebody out; whoever is signed in under that name is out at once."""
+    from zeroloop.page import remove_user as remove
+
+    remove(config, name)
+    typer.echo(f"{name} is removed")
 
 
 def _folder(config: Path | None) -> Path:

@@ -5,12 +5,18 @@ import datetime as dt
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import typer
 
 from schemas.settings import ConfigurationError
 from zeroloop import clocks
 from zeroloop.ask import author
 from zeroloop.process import read_settings, until_stopped
 from zeroloop.reach import Reach
+
+if TYPE_CHECKING:
+    from dashboard.accounts import Accounts
 
 
 def run_page(config: Path | None, reach: Reach) -> None:
@@ -50,6 +56,52 @@ def run_page(config: Path | None, reach: Reach) -> None:
         await service.run(stop)
 
     asyncio.run(until_stopped(serve))
+
+
+def add_user(config: Path | None, name: str, role: Literal["viewer", "operator"], password_file: Path | None) -> str:
+    """Add a user or change one, and return what was done.
+
+    Raises:
+        ConfigurationError: the name, the password or a file cannot be used.
+    """
+    accounts = _accounts(config)
+    from dashboard.accounts import Role  # noqa: PLC0415 - an extra that may be missing
+
+    if password_file is None:
+        password = typer.prompt(f"Password for {name}", hide_input=True, confirmation_prompt=True)
+    else:
+        lines = password_file.read_text(encoding="utf-8").splitlines()
+        password = lines[0] if lines else ""
+    known = accounts.put(name, Role(role), password)
+    return f"{name} is {'changed' if known else 'added'} as {role}"
+
+
+def list_users(config: Path | None) -> list[str]:
+    """Return a line for each user.
+
+    Raises:
+        ConfigurationError: the file of users cannot be read.
+    """
+    return [f"{name}  {user.role}" for name, user in sorted(_accounts(config).users().items())]
+
+
+def remove_user(config: Path | None, name: str) -> None:
+    """Take a user out.
+
+    Raises:
+        ConfigurationError: there is no such user.
+    """
+    _accounts(config).remove(name)
+
+
+def _accounts(config: Path | None) -> "Accounts":
+    require_page()
+    from dashboard.accounts import Accounts  # noqa: PLC0415 - an extra that may be missing
+    from dashboard.config import DashboardSettings  # noqa: PLC0415 - as above
+
+    settings = read_settings(DashboardSettings, config)
+    folder = Path.cwd() if config is None else config.resolve().parent
+    return Accounts(folder / settings.state.dir)
 
 
 def require_page() -> None:

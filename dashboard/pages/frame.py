@@ -1,9 +1,15 @@
 """What surrounds every view: the way about, what is wrong now, and the one button that stops all."""
 
+from collections.abc import Callable
+
 from nicegui import ui
 
 from dashboard import figures
 from dashboard.pages import acts
+from dashboard.pages.alarms import alarms_view, notify
+from dashboard.pages.channel import channel_view
+from dashboard.pages.channels import channels_view
+from dashboard.pages.history import history_view
 from dashboard.pages.now import now_view
 from dashboard.pages.parts import Text, box, mark, put
 from dashboard.pages.visit import Visit
@@ -11,7 +17,12 @@ from dashboard.words import LANGUAGES
 from schemas.messages import LoopAction, Phase
 
 _LOOK_EVERY_S = 0.5
-_VIEWS = (("/", "now", "bolt"),)
+_VIEWS = (
+    ("/", "now", "bolt"),
+    ("/history", "history", "timeline"),
+    ("/channels", "channels", "view_list"),
+    ("/alarms", "alarms", "notifications"),
+)
 _THEMES = ("auto", "light", "dark")
 
 
@@ -19,7 +30,18 @@ def build(visit: Visit) -> None:
     """Build the page for a visitor."""
     ui.add_head_html('<link rel="stylesheet" href="/assets/style.css">')
     Frame(visit)
-    ui.sub_pages({"/": lambda: now_view(visit)})
+
+    def one_channel(station: str, channel: str) -> None:
+        channel_view(visit, station, channel)
+
+    views: dict[str, Callable[..., None]] = {
+        "/": lambda: now_view(visit),
+        "/history": lambda: history_view(visit),
+        "/channels": lambda: channels_view(visit),
+        "/channels/{station}/{channel}": one_channel,
+        "/alarms": lambda: alarms_view(visit),
+    }
+    ui.sub_pages(views)
 
 
 class Frame:
@@ -28,6 +50,7 @@ class Frame:
     def __init__(self, visit: Visit) -> None:
         self._visit = visit
         self._tabs: dict[str, ui.element] = {}
+        self._told = visit.hall.alarms.newest
         say = visit.say
         ui.skip_link(say("frame.skip"), target=ui.context.client.content)
         with ui.header(wrap=False).classes("bar"):
@@ -90,6 +113,7 @@ class Frame:
         text, is_mild = problem(self._visit)
         self._banner.show(text)
         mark(self._banner, shown=bool(text), mild=is_mild)
+        self._call()
         balance = self._visit.hall.balance
         is_paused = balance is not None and balance.phase is Phase.PAUSED
         self._pause.set_visibility(self._visit.identity.may_act)
@@ -98,6 +122,16 @@ class Frame:
             self._pause.set_text(text)
             self._pause.set_icon("play_arrow" if is_paused else "pause")
             mark(self._pause, stop=not is_paused, main=is_paused)
+
+    def _call(self) -> None:
+        """Say how many troubles want to be seen, and tell of the new ones."""
+        alarms = self._visit.hall.alarms
+        calling = alarms.calling
+        self._badge.show(str(len(calling)) if calling else "")
+        for trouble in calling:
+            if trouble.id > self._told:
+                notify(self._visit, trouble)
+        self._told = alarms.newest
 
     async def _pause_or_resume(self) -> None:
         balance = self._visit.hall.balance

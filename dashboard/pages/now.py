@@ -5,6 +5,7 @@ from nicegui import ui
 from dashboard import figures
 from dashboard.hall import ChannelView, Key, lease_left_s
 from dashboard.pages import acts
+from dashboard.pages.history import SPANS, Past
 from dashboard.pages.parts import Text, box, card, describe, mark, place, put
 from dashboard.pages.visit import Visit
 from schemas.messages import ChannelAction, LoopBalance, Phase
@@ -31,12 +32,14 @@ def now_view(visit: Visit) -> None:
     with box("div", "sheet now"):
         picture = Picture(visit)
         with box("div", "side"):
-            parts = (PhaseCard(visit), Residual(visit), Today(visit))
-            helpers = Helpers(visit)
+            parts = (PhaseCard(visit), Residual(visit), Today(visit), Helpers(visit))
+        with card(visit.say("now.past"), "past"):
+            past = Past(visit, SPANS[0], "low", zoomable=False)
 
     def draw() -> None:
-        for part in (picture, *parts, helpers):
+        for part in (picture, *parts):
             part.draw()
+        past.draw_when_due()
 
     draw()
     ui.timer(_DRAW_EVERY_S, draw)
@@ -48,7 +51,7 @@ class Picture:
     def __init__(self, visit: Visit) -> None:
         self._visit = visit
         say = visit.say
-        with box("section", "card", aria_label=say("now.picture")) as self._card:
+        with box("section", "card picture", aria_label=say("now.picture")) as self._card:
             Text("h1", say("now.title"), "unseen")
             with box("div", "loop"):
                 self._grid = _Node(say("now.grid"), "grid")
@@ -107,7 +110,7 @@ class _Node:
         with box("div", f"node {classes}") as self._node:
             self._value = Text("div", classes="value")
             Text("div", name, "name")
-            self._detail = Text("div", classes="detail")
+            self._detail = Text("div", classes="note")
 
     def show(self, value: str, detail: str) -> None:
         self._value.show(value)
@@ -187,7 +190,9 @@ def _reason(visit: Visit, balance: LoopBalance) -> str:
         case Phase.BALANCING if hall.outside_since_s is not None:
             delay_s = 0.0 if hall.announcement is None else hall.announcement.control.delay_s
             since_s = max(0.0, visit.now_s - hall.outside_since_s)
-            return say("reason.outside", since=figures.duration(since_s), delay=figures.duration(delay_s))
+            outside = say("reason.outside", since=figures.duration(since_s))
+            held = say.texts.get(f"held.{balance.held_back}", "").format(delay=figures.duration(delay_s))
+            return f"{outside} {held}".rstrip()
         case _:
             return say(f"reason.{balance.phase}")
 

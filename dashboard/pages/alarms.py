@@ -1,0 +1,147 @@
+"""What went wrong: what stands first, what was seen is kept."""
+
+import json
+
+from nicegui import ui
+
+from dashboard import figures
+from dashboard.alarms import Trouble
+from dashboard.hall import Key
+from dashboard.pages import acts
+from dashboard.pages.parts import Text, box, mark
+from dashboard.pages.visit import Visit
+from schemas.messages import ChannelAction, Severity
+
+_LISTED = 100
+_ICONS = {Severity.ALARM: "error", Severity.WARNING: "warning", Severity.INFO: "info"}
+_PARTS = ("open", "unseen", "seen")
+
+
+def alarms_view(visit: Visit) -> None:
+    """Build the view."""
+    say = visit.say
+    ui.page_title(f"{say('frame.alarms')} · zeroloop {visit.hall.loop}")
+    with box("div", "sheet"):
+        with box("div", "head"):
+            Text("h2", say("frame.alarms"))
+            box("div", "grow")
+            all_seen = ui.button(say("alarms.all_seen"), on_click=lambda: _see_all(visit), color=None)
+            all_seen.props("flat").classes("act plain")
+            ui.button(say("alarms.notify"), icon="notifications", on_click=lambda: _allow(visit), color=None).props(
+                "flat"
+            ).classes("act plain")
+        body = box("div", "troubles")
+    drawn: tuple[int, bool] | None = None
+
+    def draw() -> None:
+        nonlocal drawn
+        stamp = (visit.hall.alarms.revision, visit.identity.may_act)
+        if stamp == drawn:
+            return
+        drawn = stamp
+        listed = visit.hall.alarms.listed()
+        all_seen.set_visibility(visit.identity.may_act and any(trouble.is_new for trouble in listed))
+        body.clear()
+        with body:
+            for part in _PARTS:
+                troubles = [trouble for trouble in listed if _part(trouble) == part][:_LISTED]
+                if troubles or part == "open":
+                    with box("section", "card", aria_label=say(f"alarms.{part}")):
+                        Text("h2", say(f"alarms.{part}"))
+                        if not troubles:
+                            Text("p", say("alarms.none"))
+                        with box("ul"):
+                            for trouble in troubles:
+                                _draw(visit, trouble)
+
+    draw()
+    ui.timer(1.0, draw)
+
+
+def _part(trouble: Trouble) -> str:
+    return "open" if trouble.is_open else "unseen" if trouble.is_new else "seen"
+
+
+def _draw(visit: Visit, trouble: Trouble) -> None:
+    say = visit.say
+    key = _channel(trouble.source)
+    with box("li", f"trouble-row {trouble.severity}") as row:
+        mark(row, over=not trouble.is_open)
+        ui.icon(_ICONS[trouble.severity])
+        with box("div", "grow"):
+            Text("div", headline(visit, trouble), "headline")
+            if trouble.text:
+                Text("div", trouble.text, "quiet")
+            Text("div", _times(visit, trouble), "quiet")
+        if key is not None:
+            with box("a", "more", href=f"/channels/{key.station}/{key.channel}"):
+                Text("span", say("alarms.look"))
+        if not visit.identity.may_act:
+            return
+        if key is not None and trouble.is_open and trouble.code != "station_offline":
+            ui.button(
+                say("act.clear_alarm"),
+                on_click=lambda: acts.ask_channel(visit, key, ChannelAction.CLEAR_ALARM),
+                color=None,
+            ).props("flat").classes("act plain")
+        if trouble.is_new:
+            ui.button(say("alarms.seen_it"), on_click=lambda: _see(visit, trouble), color=None).props("flat").classes(
+                "act main"
+            )
+
+
+def headline(visit: Visit, trouble: Trouble) -> str:
+    """Return where and what, in words."""
+    what = visit.say.either(f"trouble.{trouble.code}", trouble.code.replace("_", " "))
+    return f"{visit.place(trouble.source)}: {what}"
+
+
+def _times(visit: Visit, trouble: Trouble) -> str:
+    say = visit.say
+    parts = [say("alarms.since", at=visit.moment(trouble.opened_unix_time_s))]
+    if trouble.closed_unix_time_s is not None and trouble.closed_unix_time_s > trouble.opened_unix_time_s:
+        lasted = figures.duration(trouble.closed_unix_time_s - trouble.opened_unix_time_s)
+        parts.append(say("alarms.over", lasted=lasted))
+    if trouble.acknowledged_unix_time_s is not None:
+        at = visit.moment(trouble.acknowledged_unix_time_s)
+        parts.append(say("alarms.seen_by", name=trouble.acknowledged_by, at=at))
+    return " · ".join(parts)
+
+
+def _see(visit: Visit, trouble: Trouble) -> None:
+    if visit.still_here() and visit.identity.may_act:
+        visit.hall.alarms.acknowledge(trouble.id, visit.identity.name, visit.hub.utc())
+
+
+def _see_all(visit: Visit) -> None:
+    if visit.still_here() and visit.identity.may_act:
+        for trouble in visit.hall.alarms.listed():
+            visit.hall.alarms.acknowledge(trouble.id, visit.identity.name, visit.hub.utc())
+
+
+def _channel(source: str) -> Key | None:
+    match source.split("/"):
+        case ["station", station, "channel", channel]:
+            return Key(station, channel)
+        case _:
+            return None
+
+
+async def _allow(visit: Visit) -> None:
+    """Ask the browser whether alarms may be shown outside of the page."""
+    code = "return window.Notification ? await Notification.requestPermission() : 'missing'"
+    try:
+        answer = await ui.run_javascript(f"{code}", timeout=60.0)
+    except TimeoutError:
+        return
+    known = answer if answer in {"granted", "denied", "missing"} else "denied"
+    ui.notify(visit.say(f"alarms.{known}"), position="top")
+
+
+def notify(visit: Visit, trouble: Trouble) -> None:
+    """Show a trouble outside of the page, where the browser's user has allowed it."""
+    title, options = f"zeroloop {visit.hall.loop}", {"body": headline(visit, trouble), "tag": f"zeroloop-{trouble.id}"}
+    ui.run_javascript(
+        "if (window.Notification && Notification.permission === 'granted') "
+        f"new Notification({json.dumps(title)}, {json.dumps(options)})"
+    )
