@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import secrets
 import socket
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -27,7 +26,7 @@ from dashboard.hub import Hub
 from dashboard.sessions import Sessions
 from dashboard.store import Store
 from schemas.settings import BrokerSettings, ConfigurationError
-from transport.session import Session
+from transport.session import Session, unguessable
 
 _LOG = logging.getLogger(__name__)
 
@@ -109,7 +108,7 @@ class DashboardService:
         )
         self._session = Session(
             broker,
-            client_id=f"zeroloop-dashboard-{secrets.token_hex(4)}",
+            client_id=unguessable("dashboard"),
             on_message=self._take,
             on_connected=self._connected,
             on_disconnected=self._disconnected,

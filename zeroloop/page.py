@@ -50,7 +50,7 @@ def run_page(config: Path | None, reach: Reach) -> None:
             clock=clocks.monotonic_s,
             utc=clocks.unix_time_s,
             local=lambda unix_time_s: dt.datetime.fromtimestamp(unix_time_s, dt.UTC).astimezone(),
-            somebody=author(),
+            somebody=author(broker),
             version=version("zeroloop"),
         )
         await service.run(stop)
