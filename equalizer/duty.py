@@ -74,6 +74,8 @@ class Duty:
         self._helm = helm
         self._voice = voice
         self._ledger = ledger
+        self._kept_orders = helm.orders
+        self._keeps_orders = True
         self._link = link
         link.listener = self
         self._subscribe = subscribe
@@ -250,6 +252,7 @@ class Duty:
         """Say once a second how the loop stands."""
         if self._leaving:
             return
+        self._keep_orders()
         if not self.connected:
             self._helm.look()  # what is known grows old
             return
@@ -517,7 +520,25 @@ class Duty:
         """Steer the total power elsewhere."""
         return self._operated(self._helm.set_target(target_power_w))
 
+    def _keep_orders(self) -> None:
+        """Store what operators have ordered, of this server or of the one that it follows, for the next run."""
+        orders = self._helm.orders
+        if orders == self._kept_orders:
+            return
+        try:
+            self._ledger.store_orders(orders)
+        except OSError as error:
+            if self._keeps_orders:
+                self._keeps_orders = False
+                _LOG.error("orders_not_stored error=%r", str(error))
+                text = f"a restart would not remember the pause or the target: {error.strerror}"
+                self._voice.event("orders_not_stored", text, Severity.WARNING)
+        else:
+            self._kept_orders = orders
+            self._keeps_orders = True
+
     def _operated(self, text: str) -> str:
+        self._keep_orders()
         self._voice.event("operator", text)
         self.material(self._clock())
         return text

@@ -17,7 +17,7 @@ from equalizer.control.reasons import Reason
 from equalizer.control.settings import ControlSettings
 from equalizer.control.state import ControlState, Decision, Order
 from equalizer.control.step import in_force, initial, pause, resume, set_target, step, stop
-from equalizer.ledger import SavedAccount
+from equalizer.ledger import SavedAccount, StandingOrders
 from equalizer.metrics import Counters
 from equalizer.voice import Standpoint, Voice
 from schemas.messages import Basis, LastDecision, LoopBalance, Phase, Setpoint, SetpointStep
@@ -31,6 +31,7 @@ class Helm:
     Args:
         settings: of the equalizer.
         saved: the energy account of earlier runs.
+        orders: what operators had ordered in earlier runs.
         voice: sends the orders.
         counters: of setpoints, reactions, energy.
         clock: monotonic seconds.
@@ -43,6 +44,7 @@ class Helm:
         settings: EqualizerSettings,
         *,
         saved: SavedAccount,
+        orders: StandingOrders = StandingOrders(),  # noqa: B008 - frozen
         voice: Voice,
         counters: Counters,
         clock: Callable[[], float],
@@ -59,7 +61,7 @@ class Helm:
         self._changes = 0
         self.account = Account(self._control, saved=saved, counters=counters)
         self._ignored: Counter[str] = Counter()
-        self._state: ControlState = initial(self._control)
+        self._state: ControlState = _as_ordered(initial(self._control), orders)
         self._last_decision: LastDecision | None = None
         self._overheard: dict[ChannelKey, Overheard] = {}
         self.book = LoopBook(self._control)
@@ -80,6 +82,15 @@ class Helm:
             unbalanced_wh=self.account.energy.unbalanced_wh,
             setpoint_changes=self._changes_before + self._changes,
         )
+
+    @property
+    def orders(self) -> StandingOrders:
+        """What operators have ordered, for a next run to obey."""
+        configured_w = self._control.target_power_w
+        target_w = self._state.target_power_w
+        if target_w == configured_w:
+            return StandingOrders(paused=self._state.paused)
+        return StandingOrders(paused=self._state.paused, target_power_w=target_w, instead_of_w=configured_w)
 
     def suspend(self) -> None:
         """Decide nothing before a fresh round of telemetry. What was asked of the channels is remembered."""
@@ -194,7 +205,7 @@ class Helm:
         return "balancing again" if paused else "was not paused"
 
     def set_target(self, target_power_w: float) -> str:
-        """Steer the total power elsewhere; the configuration's target returns with a restart."""
+        """Steer the total power elsewhere, until another target is ordered or configured."""
         self._state = set_target(self._state, target_power_w)
         return f"target is {target_power_w:g} W"
 
@@ -255,3 +266,10 @@ class Helm:
 def _rounded(power_w: float) -> float | None:
     """JSON knows no number that is none."""
     return round(power_w, 1) if isfinite(power_w) else None
+
+
+def _as_ordered(state: ControlState, orders: StandingOrders) -> ControlState:
+    """Return a new run's state as operators had ordered it, unless the configuration has been edited since."""
+    if orders.target_power_w is not None and orders.instead_of_w == state.target_power_w:
+        state = set_target(state, orders.target_power_w)
+    return pause(state) if orders.paused else state

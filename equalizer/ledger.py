@@ -1,4 +1,4 @@
-"""What must survive the equalizer's process: the highest epoch, and the energy account.
+"""What must survive the equalizer's process: the highest epoch, the energy account, and what operators have ordered.
 
 Each is a small JSON file, written whole or not at all. A damaged file is kept aside under another name, for whoever
 wants to look, and taken for an absent one.
@@ -29,6 +29,17 @@ class SavedAccount:
     setpoint_changes: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class StandingOrders:
+    """What operators have ordered, which stands until they order something else."""
+
+    paused: bool = False
+    target_power_w: float | None = None
+    """What the total power is steered to; None: what the configuration says."""
+    instead_of_w: float | None = None
+    """The configuration's target when it was replaced; an edited configuration is newer than the order."""
+
+
 class Ledger:
     """The state files of one loop.
 
@@ -42,6 +53,7 @@ class Ledger:
         """Files that could not be read, each with where it is kept now; one line each, for the log."""
         self._epoch_path = folder / f"epoch-{loop}.json"
         self._energy_path = folder / f"energy-{loop}.json"
+        self._orders_path = folder / f"operator-{loop}.json"
 
     def epoch(self) -> int:
         """Return the highest epoch that was stored; 0 where there is none."""
@@ -87,6 +99,35 @@ class Ledger:
         }
         write_atomically(self._energy_path, _json(values))
 
+    def orders(self) -> StandingOrders:
+        """Return what operators had ordered. Where that is damaged the loop is paused: it may have been, for safety."""
+        damaged = len(self.damaged)
+        values = self._read(self._orders_path)
+        if len(self.damaged) > damaged:
+            return StandingOrders(paused=True)
+        try:
+            return StandingOrders(
+                paused=_flag(values, "paused"),
+                target_power_w=_power(values, "target_power_w"),
+                instead_of_w=_power(values, "instead_of_w"),
+            )
+        except ValueError as error:
+            self._set_aside(self._orders_path, str(error))
+            return StandingOrders(paused=True)
+
+    def store_orders(self, orders: StandingOrders) -> None:
+        """Store what operators have ordered; when this returns, a power cut will not lose it.
+
+        Raises:
+            OSError: the folder cannot be written to.
+        """
+        values = {
+            "paused": orders.paused,
+            "target_power_w": orders.target_power_w,
+            "instead_of_w": orders.instead_of_w,
+        }
+        write_atomically(self._orders_path, _json(values))
+
     def _read(self, path: Path) -> Mapping[str, object]:
         try:
             content = path.read_bytes()
@@ -115,6 +156,20 @@ def _energy(values: Mapping[str, object], key: str) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) and value >= 0.0:
         return value
     raise ValueError(f"{key} is no energy")
+
+
+def _flag(values: Mapping[str, object], key: str) -> bool:
+    value = values.get(key, False)
+    if isinstance(value, bool):
+        return value
+    raise ValueError(f"{key} is neither true nor false")
+
+
+def _power(values: Mapping[str, object], key: str) -> float | None:
+    value = values.get(key)
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)):
+        return value
+    raise ValueError(f"{key} is no power")
 
 
 def _json(values: Mapping[str, object]) -> bytes:

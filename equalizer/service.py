@@ -15,7 +15,7 @@ from equalizer.duty import MATERIAL_RATIO, Duty
 from equalizer.exposition import live_page, metrics_page, ready_page, serve
 from equalizer.helm import Helm
 from equalizer.journal import Journal
-from equalizer.ledger import Ledger, SavedAccount
+from equalizer.ledger import Ledger, SavedAccount, StandingOrders
 from equalizer.link import Link
 from equalizer.metrics import Counters, EqualizerMetrics
 from equalizer.reach import reachable_host
@@ -112,21 +112,24 @@ class EqualizerService:
         """What the server does, once it runs."""
         return self._duty.phase
 
-    def _opened(self) -> tuple[fencing.Fence, SavedAccount]:
+    def _opened(self) -> tuple[fencing.Fence, SavedAccount, StandingOrders]:
         """Read the state files, and store the epoch of this run before it is used."""
         own = fencing.Identity(self.settings.loop.server, self._utc())
         try:
             begin = fencing.standing_by if self.settings.standby.enabled else fencing.opened
             fence = begin(own, self._ledger.epoch())
             saved = self._ledger.account()
+            orders = self._ledger.orders()
             self._ledger.store_epoch(fence.epoch)
         except OSError as error:
             raise ConfigurationError(f"state.dir: {error.filename}: {error.strerror}") from None
         for text in self._ledger.damaged:
             _LOG.error("state_file_damaged what=%r", text)
-        return fence, saved
+        if orders.paused:
+            _LOG.warning("paused by an order of an earlier run; `zeroloop resume` ends it")
+        return fence, saved, orders
 
-    def _assemble(self, fence: fencing.Fence, saved: SavedAccount) -> None:
+    def _assemble(self, fence: fencing.Fence, saved: SavedAccount, orders: StandingOrders) -> None:
         settings, clock, utc = self.settings, self._clock, self._utc
         self._voice = Voice(
             settings,
@@ -139,6 +142,7 @@ class EqualizerService:
         self._helm = Helm(
             settings,
             saved=saved,
+            orders=orders,
             voice=self._voice,
             counters=self.counters,
             clock=clock,

@@ -10,12 +10,12 @@ Every test takes a new bench. Its equipment is idle, healthy, and has a battery 
 discharged for a minute. Time is virtual: the tests pass `now_s` and wait for nothing.
 """
 
+import resource
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import isfinite
-from time import perf_counter
 
 from schemas.messages import WorkStatus
 from station.drivers.protocol import (
@@ -33,8 +33,6 @@ from station.drivers.protocol import (
 )
 
 MOST_SEGMENTS = 64
-LONGEST_EXCHANGE_S = 0.005
-"""In the median; more than this is waiting for something."""
 ACCURACY_RATIO = 0.01
 
 
@@ -156,15 +154,14 @@ class DriverContract:
                 _check_sample(sample, bench)
 
     async def test_exchange_never_blocks(self) -> None:
-        """The median exchange returns at once."""
+        """Most exchanges return without ever having waited: for a device, a lock or a clock."""
         async with self.bench().opened() as bench:
-            demand, took_s = bench.works_on(), []
+            demand, waits = bench.works_on(), []
             for tick in range(101):
-                began_s = perf_counter()
+                before = _waits()
                 bench.run(demand, [float(tick)])
-                took_s.append(perf_counter() - began_s)
-            median_s = sorted(took_s)[50]
-            _require(median_s < LONGEST_EXCHANGE_S, f"an exchange took {median_s * 1e3:.1f} ms")
+                waits.append(_waits() - before)
+            _require(sorted(waits)[50] == 0, "an exchange waits for something")
 
     async def test_unknown_channel_is_the_callers_mistake(self) -> None:
         """Every method that names a channel says so."""
@@ -236,6 +233,11 @@ def _check_sample(sample: Sample, bench: Bench) -> None:
     product_w = sample.voltage_v * sample.current_a
     _require(abs(sample.power_w - product_w) <= bench.accuracy_w, f"power is not voltage times current: {sample}")
     _require(sample.soc_ratio is None or 0.0 <= sample.soc_ratio <= 1.0, f"charge ratio: {sample}")
+
+
+def _waits() -> int:
+    """Return how often this thread has given the processor away to wait; how busy the machine is changes nothing."""
+    return resource.getrusage(getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)).ru_nvcsw
 
 
 def _require(holds: bool, text: str) -> None:  # noqa: FBT001 - reads as a sentence

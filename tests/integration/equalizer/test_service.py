@@ -417,6 +417,27 @@ async def test_commands_are_obeyed_and_answered(mosquitto: Mosquitto, tmp_path: 
         await until(lambda: abs(eq.channels["1"].power_w + LOAD_W - 5_000.0) < 1.0)
 
 
+async def test_a_paused_loop_stays_paused_over_a_restart_and_keeps_its_target(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    load, eq = hall(mosquitto.port)
+    observer = Observer(mosquitto.port)
+    async with running(load, eq, observer):
+        async with equalizing(settings(mosquitto.port), tmp_path):
+            await until(lambda: abs(eq.channels["1"].power_w + LOAD_W) < 1.0)
+            await answered(observer, {"id": "t", "action": "set_target", "target_power_w": 5_000.0}, "t")
+            await answered(observer, {"id": "p", "action": "pause"}, "p")
+            await until(lambda: eq.channels["1"].power_w == 0.0 and observer.phase == "paused")
+        async with equalizing(settings(mosquitto.port), tmp_path):
+            await until(lambda: observer.phase == "starting")
+            await until(lambda: observer.phase in ("paused", "balancing"))
+            assert observer.phase == "paused"
+            await asyncio.sleep(0.5)
+            assert eq.channels["1"].power_w == 0.0
+            await answered(observer, {"id": "r", "action": "resume"}, "r")
+            await until(lambda: abs(eq.channels["1"].power_w + LOAD_W - 5_000.0) < 1.0)
+
+
 async def test_the_same_id_gets_the_same_reply_and_does_nothing_twice(mosquitto: Mosquitto, tmp_path: Path) -> None:
     load, eq = hall(mosquitto.port)
     observer = Observer(mosquitto.port)

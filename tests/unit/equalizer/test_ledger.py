@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from equalizer.ledger import Ledger, SavedAccount
+from equalizer.ledger import Ledger, SavedAccount, StandingOrders
 
 
 def test_a_new_ledger_begins_at_nothing(tmp_path: Path) -> None:
@@ -60,3 +60,27 @@ def test_the_second_damage_does_not_overwrite_the_first(tmp_path: Path) -> None:
 def test_storing_leaves_no_temporary_file(tmp_path: Path) -> None:
     Ledger(tmp_path, "main").store_epoch(1)
     assert [path.name for path in tmp_path.iterdir()] == ["epoch-main.json"]
+
+
+@pytest.mark.parametrize(
+    "orders",
+    [StandingOrders(), StandingOrders(paused=True), StandingOrders(target_power_w=-5e3, instead_of_w=0.0)],
+)
+def test_what_operators_ordered_comes_back_after_a_restart(tmp_path: Path, orders: StandingOrders) -> None:
+    Ledger(tmp_path, "main").store_orders(orders)
+    assert Ledger(tmp_path, "main").orders() == orders
+
+
+def test_without_orders_nothing_is_paused(tmp_path: Path) -> None:
+    assert Ledger(tmp_path, "main").orders() == StandingOrders()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b'{"paused": 0}', b'{"target_power_w": "1"}', b'{"instead_of_w": NaN}']
+)
+def test_where_the_orders_are_damaged_the_loop_is_paused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "operator-main.json").write_bytes(content)
+    ledger = Ledger(tmp_path, "main")
+    assert ledger.orders() == StandingOrders(paused=True)
+    assert (tmp_path / "operator-main.json.damaged-1").read_bytes() == content
+    assert len(ledger.damaged) == 1
