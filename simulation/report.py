@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from equalizer.control.residual import Cause
 from simulation.clock import BEGIN_S, TICK_S
 from simulation.run import Result
 from simulation.scenario import Scenario
@@ -23,6 +24,7 @@ BINS = 900
 """Of an overview: each shows the range of what happened in it."""
 AROUND_S = 75.0
 """On either side of a close look."""
+NOT_SPLIT = "not split"
 LOAD, TOTAL, EQUALIZATION = "#9aa5b1", "#0b6e99", "#d9822b"
 VARIANTS = ("#0b6e99", "#d9822b", "#5b8c5a", "#8e5ea2", "#b33f40", "#4d4d4d", "#c2a83e", "#3aa6a0")
 STYLE: Any = {
@@ -114,18 +116,18 @@ def _close(axes: list[Axes], *, result: Result, at_s: float) -> None:
 
 
 def _compared(axes: list[Axes], results: Iterable[Result], scores: tuple[Score, ...]) -> None:
-    reasons = sorted(
-        {reason for score in scores for reason in score.residual_by_reason_wh},
-        key=lambda reason: -max(score.residual_by_reason_wh.get(reason, 0.0) for score in scores),
-    )
+    split = [_split_kwh(score) for score in scores]
+    causes = [*(cause.value for cause in Cause), NOT_SPLIT]
     left = np.zeros(len(scores))
     places = np.arange(len(scores))[::-1]
-    for number, reason in enumerate(reasons[: len(VARIANTS)]):
-        values = np.array([score.residual_by_reason_wh.get(reason, 0.0) / KILO for score in scores])
-        axes[0].barh(places, values, left=left, color=VARIANTS[number], label=reason, height=0.6)
+    for number, cause in enumerate(causes):
+        values = np.array([parts.get(cause, 0.0) for parts in split])
+        if values.any():
+            color = LOAD if cause == NOT_SPLIT else VARIANTS[number % len(VARIANTS)]
+            axes[0].barh(places, values, left=left, color=color, label=cause.replace("_", " "), height=0.6)
         left += values
     axes[0].set_yticks(places, [score.variant for score in scores])
-    axes[0].set(xlabel="left over, kWh, by what the controller was at")
+    axes[0].set(xlabel="left over, kWh, by what caused it")
     axes[0].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7)
     for number, (result, score) in enumerate(zip(results, scores, strict=True)):
         total_w = np.abs(np.asarray(result.trace.load_w) + np.asarray(result.trace.equalization_w))
@@ -135,6 +137,15 @@ def _compared(axes: list[Axes], results: Iterable[Result], scores: tuple[Score, 
         )
     axes[1].set(xlabel="|total|, kW", ylabel="% of the time below", ylim=(0.0, 100.0), xlim=(0.0, None))
     axes[1].legend(loc="lower right", fontsize=7)
+
+
+def _split_kwh(score: Score) -> dict[str, float]:
+    """Return what was left over, by cause, as shares that the equalizer saw of what really flowed."""
+    exchanged_kwh = (score.import_wh + score.export_wh) / KILO
+    seen_wh = sum(score.residual_by_cause_wh.values())
+    if seen_wh <= 0.0:
+        return {NOT_SPLIT: exchanged_kwh}
+    return {cause: exchanged_kwh * part_wh / seen_wh for cause, part_wh in score.residual_by_cause_wh.items()}
 
 
 def _svg(width: float, height: float, count: int, draw: Callable[[list[Axes]], None]) -> str:

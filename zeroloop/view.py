@@ -104,7 +104,8 @@ class Picture:
 
 def _because(balance: LoopBalance) -> str:
     decision = balance.last_decision
-    return "" if decision is None else f"; last change {clock(decision.unix_time_s)}: {decision.reason}"
+    last = "" if decision is None else f"; last change {clock(decision.unix_time_s)}: {decision.reason}"
+    return last if balance.held_back is None else f"{last}; held back: {balance.held_back}"
 
 
 def _channels(hall: Hall, now_s: float, rows: int) -> Table:

@@ -2,50 +2,58 @@
 
 `simulation.bound` says why it is a lower bound. Here it is done tick by tick, so that a running server can spend a
 fraction of a millisecond on it every second.
+
+What is left over is an absolute value, so the best level for a stretch of time is the median of what is asked in it:
+one of the values asked. These are all the levels that need trying; where they are too many, neighbours share one, which
+counts for the whole range between them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+Floats: TypeAlias = npt.NDArray[np.float64]
+
+
+def levels_of(asked_w: Sequence[float], most: int) -> tuple[Floats, Floats]:
+    """Return the levels that need trying, and how far each counts on either side; W."""
+    distinct_w: Floats = np.unique(np.asarray(asked_w, dtype=np.float64))
+    if len(distinct_w) <= most:
+        return distinct_w, np.zeros(len(distinct_w))
+    groups = np.array_split(distinct_w, most)
+    low_w, high_w = np.array([group[0] for group in groups]), np.array([group[-1] for group in groups])
+    return 0.5 * (low_w + high_w), 0.5 * (high_w - low_w)
 
 
 class LeastResidual:
     """Dynamic programming over (level, changes made in this window), tick by tick.
 
     Args:
-        low_w: the lowest total of the equalization channels that can be of use.
-        high_w: the highest.
+        levels_w: what the equalization channels together may do.
+        halves_w: how far each level counts on either side.
         channels: how many of them there are.
         window: the ticks in which each changes at most once.
-        cells: levels between the lowest and the highest.
     """
 
-    def __init__(self, low_w: float, high_w: float, *, channels: int, window: int, cells: int) -> None:
-        self._window = window
-        self._half_w = 0.5 * (high_w - low_w) / cells
-        self._levels_w: Floats = np.asarray(low_w + self._half_w * (2.0 * np.arange(cells) + 1.0), dtype=np.float64)
+    def __init__(self, levels_w: Floats, halves_w: Floats, *, channels: int, window: int) -> None:
+        self._levels_w, self._halves_w, self._window = levels_w, halves_w, window
         # Row k: the least cost with k changes made in this window. The channels begin at any level: what they did
         # before is not known here, and costs nothing.
-        self._costs: Floats = np.full((channels + 1, cells), np.inf)
+        self._costs: Floats = np.full((channels + 1, len(levels_w)), np.inf)
         self._costs[0] = 0.0
         self._ticks = 0
 
-    def begin_at_rest(self) -> None:
-        """Have the channels begin at 0 W."""
-        self._costs[0] = np.where(np.abs(self._levels_w) <= self._half_w * 1.001, 0.0, np.inf)
-
     def advance(self, asked_w: Iterable[float]) -> None:
         """Go on by one tick for each power that the best controller would have the channels do; W."""
-        costs, levels_w, half_w = self._costs, self._levels_w, self._half_w
+        costs, levels_w, halves_w = self._costs, self._levels_w, self._halves_w
         for asked in asked_w:
             if self._ticks % self._window == 0 and self._ticks > 0:
                 costs[0] = costs.min(axis=0)
                 costs[1:] = np.inf
             self._ticks += 1
-            left_w = np.maximum(np.abs(levels_w - asked) - half_w, 0.0)
+            left_w = np.maximum(np.abs(levels_w - asked) - halves_w, 0.0)
             least = costs.min(axis=1)
             costs += left_w
             once = np.minimum(costs[:-1].min(axis=1)[:, None], least[:-1, None] + left_w)

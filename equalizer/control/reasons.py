@@ -1,7 +1,7 @@
 """Why something was changed, or held back: the one list of reason codes.
 
 They are the labels of `zeroloop_decisions_total` and `zeroloop_suppressed_changes_total`, `last_decision.reason` and
-`held_back` in LoopBalance, and `reason` in the decision log. `docs/control.md` tells the same to operators.
+`held_back` in LoopBalance, and `reason` in the decision log. `docs/why.md` tells the same to operators.
 """
 
 from enum import StrEnum

@@ -9,7 +9,7 @@ from itertools import islice
 
 import numpy as np
 
-from equalizer.control.bound import LeastResidual
+from equalizer.control.bound import LeastResidual, levels_of
 
 SAMPLE_S = 1.0
 WINDOW = 900
@@ -18,7 +18,7 @@ LEAST = 120
 """Fewer samples say nothing."""
 PASS = 60
 """Samples' time that one pass over the window takes."""
-CELLS = 160
+LEVELS = 320
 MOST_CHANNELS = 24
 """More channels have more changes than a load can ask for in one delay; their bound is taken as that of so many."""
 NOTHING_W = 1.0
@@ -98,8 +98,10 @@ class RegretMeter:
         asked_w, residual_w = samples[:, 0], float(samples[:, 1].mean())
         possible_w = np.clip(asked_w, -discharge_w, charge_w)
         beyond_w = float(np.abs(asked_w - possible_w).mean())
-        low_w, high_w = float(possible_w.min()), float(possible_w.max())
         game = None
-        if channels > 0 and self._window > 0 and high_w > low_w:
-            game = LeastResidual(low_w, high_w, channels=min(channels, MOST_CHANNELS), window=self._window, cells=CELLS)
+        if channels > 0 and self._window > 0:
+            # More channels, fewer levels: a second's share of the pass takes as long.
+            rows = min(channels, MOST_CHANNELS)
+            levels_w, halves_w = levels_of(possible_w.tolist(), max(LEVELS // (1 + rows // 6), LEVELS // 4))
+            game = LeastResidual(levels_w, halves_w, channels=rows, window=self._window)
         return _Pass(possible_w.tolist(), residual_w, beyond_w, game)

@@ -4,7 +4,6 @@ from itertools import pairwise
 
 import pytest
 
-from equalizer.control.reasons import HELD_BACK, SENT, Reason
 from equalizer.control.residual import NANOJOULES_PER_J, Cause, ResidualBook, advance, split_uw
 from equalizer.control.step import in_force
 from schemas.messages import Policy, SetpointReason
@@ -31,10 +30,6 @@ def main_cause(split: dict[Cause, float], *, share: float = 0.8) -> Cause:
 
 def suppressed(plant: Plant) -> set[str]:
     return {reason for _, decision in plant.decisions for reason, _ in decision.suppressed}
-
-
-def test_every_reason_is_one_to_send_or_one_to_hold_back() -> None:
-    assert {*SENT, *HELD_BACK} == set(Reason)
 
 
 def test_what_nobody_announced_waits_to_be_confirmed() -> None:

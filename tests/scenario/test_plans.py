@@ -144,6 +144,21 @@ def test_a_plan_that_telemetry_contradicts_is_dropped_and_counted() -> None:
     assert abs(plant.total_w) < 50
 
 
+@pytest.mark.parametrize(("does_w", "dropped"), [(19_100.0, 0), (20_900.0, 0), (18_800.0, 1), (21_400.0, 1)])
+def test_a_channel_more_than_five_per_cent_off_loses_its_plan_and_no_other_does(does_w: float, dropped: int) -> None:
+    plant = Plant(loads=4).settled()
+    plant.announce(2, (0.0, 10_000.0))
+    plant.plan(1, (0.0, 20_000.0))
+    plant.load(1, does_w)
+    plant.run(3.4)
+    assert plant.book.ignored["plan_contradicted"] == 0  # telemetry may be behind its plan, and one reading is none
+    plant.run(3)
+    assert plant.book.ignored["plan_contradicted"] == dropped
+    assert plant.image.announced_power_w == 10_000.0 + (0.0 if dropped else 20_000.0)
+    plant.run(40)
+    assert abs(plant.total_w) < 50
+
+
 def test_a_drift_off_the_plan_is_followed_as_unannounced() -> None:
     plant = Plant().settled()
     plant.announce(1, (0.0, 20_000.0))

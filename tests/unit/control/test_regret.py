@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from equalizer.control.bound import LeastResidual
-from equalizer.control.regret import CELLS, LEAST, PASS, WINDOW, RegretMeter
+from equalizer.control.bound import LeastResidual, levels_of
+from equalizer.control.regret import LEAST, PASS, WINDOW, RegretMeter
 
 
 def steps_w(seed: int, *, every: int = 7, count: int = WINDOW, size_w: float = 50e3) -> list[float]:
@@ -80,13 +80,39 @@ def test_a_short_while_says_nothing_and_an_interruption_begins_anew() -> None:
     assert meter.last is None
 
 
-def test_slices_or_all_at_once_the_bound_is_the_same() -> None:
+@pytest.mark.parametrize("most", [40, 2000])
+def test_slices_or_all_at_once_the_bound_is_the_same(most: int) -> None:
     asked_w = steps_w(11, every=2)
-    low_w, high_w = min(asked_w), max(asked_w)
-    whole = LeastResidual(low_w, high_w, channels=3, window=15, cells=CELLS)
+    levels_w, halves_w = levels_of(asked_w, most)
+    whole = LeastResidual(levels_w, halves_w, channels=3, window=15)
     whole.advance(asked_w)
-    parts = LeastResidual(low_w, high_w, channels=3, window=15, cells=CELLS)
+    parts = LeastResidual(levels_w, halves_w, channels=3, window=15)
     for first in range(0, len(asked_w), WINDOW // PASS):
         parts.advance(asked_w[first : first + WINDOW // PASS])
     assert parts.mean_w() == whole.mean_w()
     assert 0.0 < whole.mean_w() < float(np.mean(np.abs(asked_w)))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000))
+def test_levels_that_share_never_make_the_bound_higher(seed: int) -> None:
+    asked_w = steps_w(seed, every=2, count=120)
+    found_w = []
+    for most in (5, 20, 200):
+        game = LeastResidual(*levels_of(asked_w, most), channels=2, window=15)
+        game.advance(asked_w)
+        found_w.append(game.mean_w())
+    assert found_w[0] <= found_w[2] + 1e-6
+    assert found_w[1] <= found_w[2] + 1e-6
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10_000))
+def test_no_level_between_those_asked_does_better(seed: int) -> None:
+    asked_w = steps_w(seed, every=3, count=45)
+    asked = LeastResidual(*levels_of(asked_w, 1000), channels=1, window=15)
+    fine_w = np.linspace(min(asked_w), max(asked_w), 2001)
+    fine = LeastResidual(fine_w, np.zeros(len(fine_w)), channels=1, window=15)
+    asked.advance(asked_w)
+    fine.advance(asked_w)
+    assert asked.mean_w() <= fine.mean_w() + 1e-6
