@@ -1,5 +1,8 @@
 """Finds the server: the configured broker, the remembered one, DNS-SD, this computer; in this order.
 
+A configured broker is waited for (`stays`), unless the configuration names the loop too: then that loop is looked for
+everywhere. A remembered broker that does not answer is passed over.
+
 Used by the station at its start and by every command that needs a server. What is decided stands in pure functions
 (`choose`, `loop_known`); what asks the network, in `station.probe` and `station.dns_sd`.
 """
@@ -102,6 +105,19 @@ def choose(answers: Sequence[tuple[Source, Answer]], loop: str | None) -> Connec
     return None
 
 
+def stays(request: DiscoveryRequest, *, answered: bool) -> bool:
+    """Tell whether the configured broker, which has no server now, is to be waited for and nothing else tried.
+
+    Who configures a broker and no loop means that broker's loop. Whoever answers elsewhere may lead another hall: to
+    wait is safe, to join that hall is not. Only a broker for which the configured authority vouches may take the place
+    of one that does not answer.
+    """
+    configured = request.configured
+    if configured is None or request.loop is not None:
+        return False
+    return answered or configured.ca_file is None
+
+
 # ── the search ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -170,6 +186,8 @@ async def _sweep(request: DiscoveryRequest, cached: CachedConnection | None, clo
         found = choose(answers, request.loop)
         if found is not None:
             return found
+        if source is Source.CONFIGURED and stays(request, answered=bool(answers)):
+            break
     raise NoServerError("; ".join(tried) if tried else "nowhere to look")
 
 

@@ -69,6 +69,9 @@ class Inbox(Protocol):
     def on_command(self, channel_id: str, command: ChannelCommand) -> None:
         """Carry out a command and reply."""
 
+    def on_server(self, server: str, epoch: int) -> None:
+        """Take note of the newest server of the loop, online or not."""
+
     def on_connected(self) -> None:
         """Publish everything anew: nobody may rely on what was sent over another connection, or before a late will."""
 
@@ -283,6 +286,8 @@ class Link:
             self.reply(channel_id, malformed_reply(command_id, action, str(error), self._utc()))
 
     def _heed_server(self, announcement: ServerAnnouncement) -> None:
+        if self._inbox is not None:
+            self._inbox.on_server(announcement.server, announcement.epoch)
         online = announcement.status is Presence.ONLINE
         if online == self.server_online:
             return

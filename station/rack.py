@@ -111,6 +111,7 @@ class Rack:
         tally: where it counts.
         clock: monotonic seconds.
         utc: seconds since 1970, for labels.
+        forgetful: what was stored got lost: the first announcement of a server says which epoch is the least to obey.
     """
 
     def __init__(
@@ -126,6 +127,7 @@ class Rack:
         tally: Tally,
         clock: Callable[[], float],
         utc: Callable[[], float],
+        forgetful: bool = False,
     ) -> None:
         self._equipment = Equipment(driver, tally)
         self._outlet = outlet
@@ -135,6 +137,7 @@ class Rack:
         self._utc = utc
         self._retain_every_s = telemetry.retain_every_s
         self._stopping = False
+        self._forgetful = forgetful
         now_s = clock()
         cycles = spread(now_s, telemetry.period_s, len(channels))
         self._slots = {
@@ -195,6 +198,12 @@ class Rack:
             return
         slot.state, outputs = machine.on_command(slot.state, command, now_s, self._utc())
         self._carry_out(slot, outputs, now_s)
+
+    def on_server(self, server: str, epoch: int) -> None:
+        """Where the epochs that were obeyed are forgotten, obey none below the announced one."""
+        if self._forgetful:
+            self._forgetful = False
+            self._fence_all(epoch, server, self._clock())
 
     def on_connected(self) -> None:
         """Publish everything anew."""

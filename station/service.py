@@ -106,8 +106,8 @@ class StationService:
         with self._store.claimed():
             try:
                 await self._driver.open([hardware(channel) for channel in self.settings.channel])
-                keeper = self._remember()
-                rack = self._take_up(keeper)
+                keeper, forgetful = self._remember()
+                rack = self._take_up(keeper, forgetful=forgetful)
                 collector = StationCollector(self.settings.station.id, self.tally, partial(self._reading, rack))
                 with MetricsServer(self.settings.metrics, collector):
                     await self._operate(stop, rack, keeper)
@@ -116,15 +116,17 @@ class StationService:
 
     # ── the start ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _remember(self) -> Keeper:
+    def _remember(self) -> tuple[Keeper, bool]:
+        """Return what is remembered, and whether there was more that got lost."""
         recollection = self._store.read()
         if recollection.damage is not None:
             _log.error("state_lost error=%r", recollection.damage)
             text = f"{recollection.damage}; modes and epochs are forgotten"
             self._link.event(Severity.WARNING, "state_lost", text)
-        return Keeper(self._store, recollection.channels, on_trouble=self._tell_of_disk)
+        keeper = Keeper(self._store, recollection.channels, on_trouble=self._tell_of_disk)
+        return keeper, recollection.damage is not None
 
-    def _take_up(self, keeper: Keeper) -> Rack:
+    def _take_up(self, keeper: Keeper, *, forgetful: bool) -> Rack:
         return Rack(
             self.settings.channel,
             keeper.channels,
@@ -136,6 +138,7 @@ class StationService:
             tally=self.tally,
             clock=self._clock,
             utc=self._utc,
+            forgetful=forgetful,
         )
 
     def _tell_of_disk(self, trouble: str | None) -> None:

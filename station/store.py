@@ -91,7 +91,8 @@ class Store:
         except FileNotFoundError:
             return Recollection({})
         except OSError as error:
-            return Recollection({}, f"{self.path} cannot be read: {error.strerror}")
+            # As what is damaged: the next write would replace it, and nobody could look into it any more.
+            return Recollection({}, f"{self.path} cannot be read ({_reason(error)}); {self._put_aside()}")
         try:
             state = _StateFile.model_validate_json(content)
         except ValidationError as error:

@@ -95,6 +95,18 @@ async def test_without_a_server_and_a_known_loop_the_error_says_that_the_broker_
             await found(request_with(configured=broker), timeout_s=1.5)
 
 
+@pytest.mark.parametrize("up", [True, False])
+async def test_a_station_waits_for_its_configured_broker_and_joins_no_other_hall(
+    start_broker: StartBroker, announced: Announce, request_with: MakeRequest, nobody: BrokerSettings, up: bool
+) -> None:
+    other = start_broker()
+    configured = start_broker() if up else nobody
+    async with announced(other, "other-hall"):
+        with pytest.raises(NoServerError):
+            await found(request_with(configured=configured, local=other), timeout_s=2.5)
+        assert (await found(request_with(configured=configured, local=other, loop="other-hall"))).loop == "other-hall"
+
+
 async def test_a_station_that_waits_takes_the_server_as_soon_as_it_comes(
     start_broker: StartBroker, announced: Announce, request_with: MakeRequest
 ) -> None:

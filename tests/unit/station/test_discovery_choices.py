@@ -10,7 +10,7 @@ from zeroconf.asyncio import AsyncServiceInfo
 from schemas.messages import ControlSummary, Phase, Policy, Presence, ServerAnnouncement, SetpointSummary
 from schemas.settings import BrokerSettings
 from station.connection import CachedConnection, Connection, Source, load, reach, remember
-from station.discovery import choose, loop_known
+from station.discovery import DiscoveryRequest, choose, loop_known, stays
 from station.dns_sd import PLAIN_TYPE, SECURE_TYPE, read
 from station.errors import SeveralLoopsError
 from station.probe import Answer, Server
@@ -52,6 +52,27 @@ def test_for_which_brokers_a_loop_is_known_beforehand(
     source: Source, host: str, configured_loop: str | None, cached: CachedConnection | None, known: str | None
 ) -> None:
     assert loop_known(source, BrokerSettings(host=host), configured_loop, cached) == known
+
+
+VOUCHED = BrokerSettings(host="10.0.0.5", ca_file="authority.crt")
+
+
+@pytest.mark.parametrize(
+    ("configured", "loop", "answered", "waited_for"),
+    [
+        (BROKER, None, True, True),
+        (BROKER, None, False, True),
+        (VOUCHED, None, True, True),
+        (VOUCHED, None, False, False),
+        (BROKER, "main", True, False),
+        (BROKER, "main", False, False),
+        (None, None, False, False),
+    ],
+)
+def test_which_configured_broker_is_waited_for(
+    configured: BrokerSettings | None, loop: str | None, answered: bool, waited_for: bool
+) -> None:
+    assert stays(DiscoveryRequest(configured=configured, loop=loop), answered=answered) is waited_for
 
 
 def test_an_offline_announcement_is_no_server() -> None:

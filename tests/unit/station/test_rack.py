@@ -111,7 +111,14 @@ class Battery:
 class Bench:
     """A rack and all around it."""
 
-    def __init__(self, channels: int = 1, more: str = "equalize = true", telemetry: str = "period_s = 1.0") -> None:
+    def __init__(
+        self,
+        channels: int = 1,
+        more: str = "equalize = true",
+        telemetry: str = "period_s = 1.0",
+        *,
+        forgetful: bool = False,
+    ) -> None:
         text = f'[station]\nid = "s1"\n[telemetry]\n{telemetry}\n'
         for number in range(1, channels + 1):
             text += f'[[channel]]\nid = "{number}"\ncharge_limit_w = 60000.0\ndischarge_limit_w = 60000.0\n'
@@ -130,6 +137,7 @@ class Bench:
             tally=self.tally,
             clock=lambda: self.now_s,
             utc=lambda: 1.7e9 + self.now_s,
+            forgetful=forgetful,
         )
 
     def run(self, seconds: float) -> None:
@@ -279,3 +287,21 @@ def test_a_failing_driver_latches_the_channel_safe(failure: Exception) -> None:
     assert newest.alarm is not None
     assert newest.alarm.code == "device_fault"
     assert sum(bench.tally.driver_errors.values()) >= 2
+
+
+@pytest.mark.parametrize(
+    ("forgetful", "announced_epoch", "result"),
+    [(True, 8, "stale_epoch"), (True, 7, "applied"), (False, 8, "applied")],
+)
+def test_a_station_that_lost_its_memory_obeys_no_server_older_than_the_announced_one(
+    forgetful: bool, announced_epoch: int, result: str
+) -> None:
+    bench = Bench(channels=2, forgetful=forgetful)
+    bench.run(2.0)
+    bench.rack.on_server("hall-a", announced_epoch)
+    bench.rack.on_server("hall-z", 9000)
+    bench.setpoint(-20000.0)
+    assert bench.tally.setpoints == {result: 1}
+    assert {channel: one.epoch for channel, one in bench.shelf.stored.items()}.get("2") == (
+        announced_epoch if forgetful else 7
+    )

@@ -56,6 +56,19 @@ def test_a_damaged_file_is_put_aside_and_told(tmp_path: Path, content: bytes) ->
         assert not store.path.exists()
 
 
+def test_a_file_that_cannot_be_read_is_put_aside_before_a_write_replaces_it(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.path.mkdir()  # reading a folder fails for root too
+    (store.path / "fences").write_text("precious")
+    recollection = store.read()
+    assert recollection.channels == {}
+    assert recollection.damage is not None
+    assert "cannot be read" in recollection.damage
+    assert "channels.json.damaged-1" in recollection.damage
+    store.write({"1": Remembered(equalizing=False)})
+    assert (tmp_path / "channels.json.damaged-1" / "fences").read_text() == "precious"
+
+
 def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
     target = tmp_path / "file"
     write_atomically(target, b"old")
