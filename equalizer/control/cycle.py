@@ -174,7 +174,10 @@ def begin(state: ControlState, image: LoopImage, settings: ControlSettings, now_
         counted=counted,
         error_w=sum(channel.delivery_error_w(held[key], views[key]) for key in sorted(counted)),
         efficiency=settings.efficiencies.of_all(views[key] for key in sorted(counted)),
-        renew_s=min((channel.due_s(held[key], settings) for key in usable), default=inf),
+        renew_s=min(
+            (now_s if channel.is_in_vain(held[key], now_s) else channel.due_s(held[key], settings) for key in usable),
+            default=inf,
+        ),
         until_s=now_s + READOUT_S,
     )
     return Cycle(image, settings, now_s, readout, held, is_read=True)

@@ -14,9 +14,10 @@ def renew(cycle: Cycle) -> None:
     if cycle.now_s < cycle.readout.renew_s:
         return
     said_of = cycle.said
-    for key, view in cycle.views.items():
+    for key in cycle.views:
         hold = cycle.holds[key]
-        if key in cycle.changed or key in cycle.renewed or not channel.is_due(hold, cycle.settings, cycle.now_s):
+        due = channel.is_due(hold, cycle.settings, cycle.now_s) or channel.is_in_vain(hold, cycle.now_s)
+        if key in cycle.changed or key in cycle.renewed or not due:
             continue
         present_w = hold.levels[0].power_w
         alone = len(hold.levels) == 1 and key in cycle.counted
@@ -28,12 +29,7 @@ def renew(cycle: Cycle) -> None:
             changed_s = cycle.now_s if binds else hold.changed_s
             cycle.holds[key] = replace(hold, levels=(level,), changed_s=changed_s)
             cycle.changed[key] = Reason.LIMITS
-        elif (
-            alone
-            and present_w != 0.0
-            and channel.clipped_w(present_w, view) == 0.0
-            and channel.unlock_s(hold, cycle.settings) <= cycle.now_s
-        ):
+        elif channel.is_in_vain(hold, cycle.now_s):
             cycle.holds[key] = channel.withdrawn(hold, cycle.settings, cycle.now_s)
             cycle.changed[key] = Reason.NOT_DELIVERING
         else:

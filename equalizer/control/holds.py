@@ -173,6 +173,14 @@ def _cap(hold: Hold, before: Cap | None, delivered_w: float, now_s: float) -> Ca
     return Cap(delivered_w, now_s + wait_s, wait_s, hold.changed_s)
 
 
+def is_in_vain(hold: Hold, now_s: float) -> bool:
+    """Tell whether a channel was found to do nothing of what it is asked: the order must not come alive some day."""
+    level_w = hold.levels[0].power_w
+    cap = hold.charge_cap if level_w > 0.0 else hold.discharge_cap
+    idle = cap is not None and cap.power_w == 0.0 and cap.is_active(hold, now_s)
+    return idle and level_w != 0.0 and len(hold.levels) == 1
+
+
 def withdrawn(hold: Hold, settings: ControlSettings, now_s: float) -> Hold:
     """Return a hold that asks nothing of a channel that delivers nothing; it is tried again when it may be changed."""
     hold = replace(hold, levels=(Level(now_s, now_s, 0.0),), changed_s=now_s)

@@ -1,10 +1,12 @@
 """What must hold in any hall, whatever the loads, plans and faults do."""
 
 from itertools import pairwise
+from math import isfinite
 
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from equalizer.control.losses import Efficiencies, Efficiency
 from schemas.messages import Policy
 from tests.scenario.hall import Plant
 
@@ -29,9 +31,14 @@ def played(
     equalizers: int,
     events: tuple[list[tuple[int, float, float]], list[tuple[int, float, float, float, float, bool]]],
     disturbances: list[tuple[int, float, float, str]],
+    *,
+    batteries: list[tuple[float, float]] | None = None,
+    **options: object,
 ) -> Plant:
-    """Play a hall for 80 s."""
-    plant = Plant(policy=policy, delay_s=delay_s, equalizers=equalizers, freeze_w=60_000.0).settled()
+    """Play a hall for 80 s; of the equalization channels, state of charge and what they deliver may be given."""
+    plant = Plant(policy=policy, delay_s=delay_s, equalizers=equalizers, freeze_w=60_000.0, **options).settled()
+    for n, (soc_ratio, delivers) in enumerate((batteries or [])[:equalizers], start=1):
+        plant.eq(n).soc_ratio, plant.eq(n).delivers = soc_ratio, delivers
     begun_s = plant.now_s
     for ch, after_s, power_w in events[0]:
         plant.load(ch, power_w, after_s=after_s)
@@ -115,3 +122,45 @@ def test_with_faults_no_channel_is_told_to_change_twice_within_the_delay(
         for order in decision.orders:
             assert at_s >= 1000.0
             assert all(abs(step.power_w) <= 60_000.0 for step in order.steps)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    policy=st.sampled_from(list(Policy)),
+    events=st.tuples(loads, plans),
+    disturbances=faults,
+    batteries=st.lists(
+        st.tuples(st.floats(0.05, 0.95), st.sampled_from([0.0, 0.5, 1.0, 1.0, 1.0, 1.2])), min_size=3, max_size=3
+    ),
+    noise_w=st.sampled_from([0.0, 100.0, 2000.0]),
+)
+def test_with_everything_switched_on_the_delay_and_the_limits_still_hold(
+    policy: Policy,
+    events: tuple[list[tuple[int, float, float]], list[tuple[int, float, float, float, float, bool]]],
+    disturbances: list[tuple[int, float, float, str]],
+    batteries: list[tuple[float, float]],
+    noise_w: float,
+) -> None:
+    said = Efficiencies({("*", "*"): Efficiency(0.96, 0.95)})
+    curve = {("s", "e1"): ((5e3, 0.9), (60e3, 0.97))}
+    plant = played(
+        policy,
+        15.0,
+        3,
+        ([(ch, after_s, power_w + noise_w) for ch, after_s, power_w in events[0]], events[1]),
+        disturbances,
+        batteries=batteries,
+        auto_band=True,
+        charge_recovery=True,
+        efficiencies=said,
+        curves=curve,
+    )
+    safe_s = [at_s for at_s, order in plant.changes if order.reason in ("limits", "not_delivering")]
+    for n in (1, 2, 3):
+        told = plant.eq(n).commanded
+        held = [item for item in told if item[1] != 0.0 or not any(0.0 <= item[0] - at_s <= 0.15 for at_s in safe_s)]
+        for (first_s, _), (second_s, _) in pairwise(held):
+            assert second_s - first_s >= 15.0 - 0.11
+    for _, decision in plant.decisions:
+        assert all(isfinite(step.power_w) for order in decision.orders for step in order.steps)
+        assert all(abs(step.power_w) <= 60_000.0 for order in decision.orders for step in order.steps)
