@@ -11,6 +11,12 @@ INNER_RESISTANCE_RATIO = 0.03
 """The part of its voltage that a battery may jump by at once when its current changes."""
 FASTEST_VOLTAGE_RATIO_PER_S = 0.0025
 """The fastest that a battery's voltage moves then: all of its range in two minutes, or 5C into the knee."""
+LIKELY_VOLTAGE_RATIO_PER_S = 0.0005
+"""What a battery's voltage moves by in all but the steepest parts of its range: all of it in ten minutes."""
+UNLIKELY_SIGMA_RATIO = 1.0 / 12.0
+"""Spread of an end by time before which the voltage may end the step, but is not likely to: 3 % for anywhere between."""
+LONGEST_PULSE_S = 60.0
+"""A step that time ends is looked at so, where it is no longer than this."""
 FASTEST_DECAY_S = 10.0
 """The shortest time constant with which the current of a constant voltage falls."""
 ACCELERATION = 4.0
@@ -54,12 +60,35 @@ End = Exact | Expected | NotBefore
 def end_of(prospect: Prospect) -> End:
     """Return when a step will end, counted from now (or from its start, where it has not begun)."""
     exact_s = max(prospect.work.ends.time_s - prospect.age_s, 0.0)
-    found = [end for end in (_flow_end(prospect), _voltage_end(prospect), _current_end(prospect)) if end is not None]
+    by_voltage = _voltage_end(prospect)
+    doubt_s = _doubt_s(prospect, by_voltage, exact_s)
+    ends = (_flow_end(prospect), by_voltage if doubt_s is None else None, _current_end(prospect))
+    found = [end for end in ends if end is not None]
     expected = min((end for end in found if isinstance(end, Expected)), key=lambda end: end.after_s, default=None)
     soonest_s = min((end.after_s for end in found if isinstance(end, NotBefore)), default=inf)
     if expected is not None and expected.after_s < min(exact_s, soonest_s):
         return expected
-    return NotBefore(soonest_s) if soonest_s < exact_s else Exact(exact_s)
+    if soonest_s < exact_s:
+        return NotBefore(soonest_s)
+    return Exact(exact_s) if doubt_s is None else Expected(exact_s, doubt_s)
+
+
+def _doubt_s(prospect: Prospect, by_voltage: End | None, exact_s: float) -> float | None:
+    """Return the spread of an end by time that the voltage may forestall, but is not likely to; null for any other."""
+    if not isinstance(by_voltage, NotBefore) or not by_voltage.after_s < exact_s <= LONGEST_PULSE_S:
+        return None
+    if not prospect.jumped or len(prospect.work.points) > 1:
+        return None
+    gap_v = _gap_v(prospect)
+    if gap_v < exact_s * LIKELY_VOLTAGE_RATIO_PER_S * prospect.voltage_v:
+        return None
+    return max(SMALLEST_SIGMA_S, UNLIKELY_SIGMA_RATIO * (exact_s - by_voltage.after_s))
+
+
+def _gap_v(prospect: Prospect) -> float:
+    """Return how far the voltage is from the step's end, in the direction in which it moves."""
+    end_v = prospect.work.ends.voltage_v
+    return inf if end_v is None else (end_v - prospect.voltage_v) * direction(prospect.asked)
 
 
 def _flow_end(prospect: Prospect) -> End | None:
@@ -104,18 +133,19 @@ def _voltage_end(prospect: Prospect) -> End | None:
     profile = len(prospect.work.points) > 1
     if end_v is None or (sign == 0 and not profile):
         return None
-    gap_v = abs(end_v - prospect.voltage_v) if profile else (end_v - prospect.voltage_v) * sign
     if profile:
-        return NotBefore(_soonest_to_cover_s(gap_v, prospect.voltage_v))
-    return _slope_end(prospect, gap_v, sign)
+        return NotBefore(_soonest_to_cover_s(abs(end_v - prospect.voltage_v), prospect.voltage_v))
+    return _slope_end(prospect, _gap_v(prospect), sign)
 
 
 def _slope_end(prospect: Prospect, gap_v: float, sign: int) -> End:
     slope = prospect.trend.volts_per_s
-    if slope is None:
+    if slope is None and not prospect.jumped:
         return NotBefore(_soonest_to_cover_s(gap_v, prospect.voltage_v))
-    # The jump over the inner resistance is past: only the steady movement is left.
+    # The jump over the inner resistance is past, or known: only the steady movement is left.
     fastest_s = max(gap_v, 0.0) / max(prospect.voltage_v * FASTEST_VOLTAGE_RATIO_PER_S, 1e-9)
+    if slope is None:
+        return NotBefore(fastest_s)
     if slope * sign <= 0.0:
         return NotBefore(fastest_s)
     after_s = max(gap_v, 0.0) / (slope * sign)

@@ -99,7 +99,7 @@ def foresee(program: Program, run: Run, sample: Sample, now_s: float, horizon_s:
             break
         work = work_at(program, place)
         asked = rated(program, demand_after(work, age_s), sample.voltage_v)
-        prospect = present(work, asked, run, sample, age_s) if step == 0 else to_come(work, asked, sample.voltage_v)
+        prospect = present(work, asked, run, sample, age_s) if step == 0 else to_come(work, asked, run, sample)
         end = end_of(prospect)
         powers = _powers(program, prospect, age_s, min(end.after_s, horizon_s - start_s))
         for point, (after_s, power_w) in enumerate(powers):

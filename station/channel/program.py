@@ -13,6 +13,10 @@ RISE_S = 5.0
 STEPS_PER_TICK = 64
 """Bounds the work of one tick for programs of absurdly short steps."""
 SECONDS_PER_HOUR = 3600.0
+JUMP_S = 2.5
+"""After this time the converter has arrived, and what the voltage has jumped is the battery's inner resistance."""
+JUMP_RATIO = 0.1
+"""Of the larger of two currents: a smaller change tells nothing of the resistance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,10 @@ class Run:
     risen: bool = False
     """The current has been above the one that ends the step."""
     trend: Trend = FRESH
+    before: tuple[float, float] | None = None
+    """Voltage and current (signed) at the end of the step before; null once the jump between the two was measured."""
+    resistance_ohm: float | None = None
+    """The battery's inner resistance over the first seconds, as the highest of the jumps so far shows it."""
 
 
 def begin(now_s: float) -> Run:
@@ -91,14 +99,15 @@ def advance(program: Program, run: Run, sample: Sample, elapsed_s: float, now_s:
         run.energy_wh + abs(sample.power_w) * hours,
         run.risen or work.ends.current_a is None or abs(sample.current_a) > work.ends.current_a,
         watch(run.trend, age_s, sample.voltage_v, sample.current_a),
+        *_jump(run, sample, age_s),
     )
     if age_s < work.ends.time_s:
-        return _next(program, run, now_s) if _measured_end(work, run, sample, age_s) else run
+        return _next(program, run, sample, now_s) if _measured_end(work, run, sample, age_s) else run
     for _ in range(STEPS_PER_TICK):
         ended_s = run.began_s + work.ends.time_s
         if ended_s > now_s:
             break
-        following_run = _next(program, run, ended_s)
+        following_run = _next(program, run, sample, ended_s)
         if following_run is None:
             return None
         run, work = following_run, work_at(program, following_run.place)
@@ -141,9 +150,23 @@ def rated(program: Program, asked: StepDemand, voltage_v: float) -> StepDemand:
             return asked
 
 
-def _next(program: Program, run: Run, ended_s: float) -> Run | None:
+def _next(program: Program, run: Run, sample: Sample, ended_s: float) -> Run | None:
     place = following(program, run.place)
-    return None if place is None else Run(place, ended_s)
+    if place is None:
+        return None
+    return Run(place, ended_s, before=(sample.voltage_v, sample.current_a), resistance_ohm=run.resistance_ohm)
+
+
+def _jump(run: Run, sample: Sample, age_s: float) -> tuple[tuple[float, float] | None, float | None]:
+    """Return what is left to measure of the step's first jump, and the inner resistance as it is known then."""
+    if run.before is None or age_s < JUMP_S:
+        return run.before, run.resistance_ohm
+    before_v, before_a = run.before
+    change_a = sample.current_a - before_a
+    if abs(change_a) <= JUMP_RATIO * max(abs(sample.current_a), abs(before_a)):
+        return None, run.resistance_ohm
+    shown_ohm = max((sample.voltage_v - before_v) / change_a, 0.0)
+    return None, shown_ohm if run.resistance_ohm is None else max(run.resistance_ohm, shown_ohm)
 
 
 def _measured_end(work: Work, run: Run, sample: Sample, age_s: float) -> bool:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from station.channel.program import Run
+from station.channel.program import JUMP_S, Run, direction
 from station.channel.steps import StepDemand, Work
 from station.channel.trend import FRESH, Trend
 from station.drivers.protocol import ConstantCurrent, ConstantPower, Off, Sample
@@ -32,11 +32,16 @@ class Prospect:
     """Expected magnitude."""
     held_back: bool
     """The current is below what was asked for, and need not stay as it is."""
+    jumped: bool = False
+    """`voltage_v` contains what the voltage jumps by when the step's current begins."""
 
 
 def present(work: Work, asked: StepDemand, run: Run, sample: Sample, age_s: float) -> Prospect:
     """Return the prospect of the step that runs."""
-    current_a, power_w = magnitudes(asked, sample.voltage_v)
+    voltage_v, jumped = sample.voltage_v, age_s >= JUMP_S
+    if not jumped:
+        voltage_v, jumped = after_jump(asked, run, sample)
+    current_a, power_w = magnitudes(asked, voltage_v)
     held_back = _limited(asked, sample.voltage_v)
     if age_s >= CONTROLLED_S and isinstance(asked, ConstantCurrent | ConstantPower):
         measured_a, measured_w = abs(sample.current_a), abs(sample.power_w)
@@ -50,17 +55,29 @@ def present(work: Work, asked: StepDemand, run: Run, sample: Sample, age_s: floa
         run.charge_ah,
         run.energy_wh,
         run.trend,
-        sample.voltage_v,
+        voltage_v,
         current_a,
         power_w,
         held_back,
+        jumped,
     )
 
 
-def to_come(work: Work, asked: StepDemand, voltage_v: float) -> Prospect:
+def to_come(work: Work, asked: StepDemand, run: Run, sample: Sample) -> Prospect:
     """Return the prospect of a step that has not begun."""
+    voltage_v, jumped = after_jump(asked, run, sample)
     current_a, power_w = magnitudes(asked, voltage_v)
-    return Prospect(work, asked, 0.0, 0.0, 0.0, FRESH, voltage_v, current_a, power_w, _limited(asked, voltage_v))
+    limited = _limited(asked, voltage_v)
+    return Prospect(work, asked, 0.0, 0.0, 0.0, FRESH, voltage_v, current_a, power_w, limited, jumped)
+
+
+def after_jump(asked: StepDemand, run: Run, sample: Sample) -> tuple[float, bool]:
+    """Return the voltage once a demand's current flows, and whether the jump to it is known (else: as it is now)."""
+    if run.resistance_ohm is None:
+        return sample.voltage_v, False
+    rest_v = sample.voltage_v - run.resistance_ohm * sample.current_a
+    current_a = direction(asked) * magnitudes(asked, rest_v)[0]
+    return rest_v + run.resistance_ohm * current_a, True
 
 
 def magnitudes(asked: StepDemand, voltage_v: float) -> tuple[float, float]:

@@ -169,3 +169,27 @@ def test_a_channel_in_equalization_mode_has_no_plan() -> None:
     bench = build(equalize=True)
     bench.run(300.0)
     assert not [message for message in bench.published if isinstance(message, ChannelPlan)]
+
+
+def test_a_pulse_that_the_voltage_is_not_likely_to_end_is_announced_with_its_end() -> None:
+    """The first pulse has shown what the voltage jumps by; the next one is foretold through to what follows it."""
+    pulse = {"step": "cc_chg", "current_a": 50.0, "until": {"time_s": 10.0, "voltage_v": 309.0}}
+    bench = build(pulse, rest(20.0), pulse, rest(600.0), battery=Battery(volts_per_ah=1.0, charge_ah=0.0))
+    bench.run(1.0)
+    assert bench.plan().until_s < 10.0
+    bench.run(14.0)
+    assert [(round(after_s), power_w > 0.0) for after_s, power_w, _ in shape(bench.plan())] == [
+        (0, False),
+        (15, True),
+        (25, False),
+    ]
+    spread_s = shape(bench.plan())[2][2]
+    assert spread_s is not None
+    assert 0.3 <= spread_s <= 1.0
+
+
+def test_a_pulse_that_runs_into_its_voltage_is_announced_up_to_the_soonest_only() -> None:
+    pulse = {"step": "cc_chg", "current_a": 50.0, "until": {"time_s": 10.0, "voltage_v": 305.5}}
+    bench = build(pulse, rest(20.0), pulse, rest(600.0), battery=Battery(volts_per_ah=1.0, charge_ah=0.0))
+    bench.run(15.0)
+    assert bench.plan().until_s < 22.0
