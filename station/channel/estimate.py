@@ -14,7 +14,7 @@ FASTEST_VOLTAGE_RATIO_PER_S = 0.0025
 LIKELY_VOLTAGE_RATIO_PER_S = 0.0005
 """What a battery's voltage moves by in all but the steepest parts of its range: all of it in ten minutes."""
 UNLIKELY_SIGMA_RATIO = 1.0 / 12.0
-"""Spread of an end by time before which the voltage may end the step, but is not likely to: 3 % for anywhere between."""
+"""Spread of an end by time that the voltage may forestall, but is not likely to: some 3 %, for anywhere between."""
 LONGEST_PULSE_S = 60.0
 """A step that time ends is looked at so, where it is no longer than this."""
 FASTEST_DECAY_S = 10.0
