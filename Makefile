@@ -14,7 +14,7 @@ dev := $(VENV)/.zeroloop-dev-$(pins)
 bin := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos test-pythons tools bench fuzz lint format schema constraints clean
+.PHONY: help demo test chaos test-pythons tools bench fuzz soak lint format schema constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ bench: $(dev) tools ## the benchmarks, as a table
 fuzz: $(dev) ## hostile bytes for every parser; MINUTES=5 says for how long
 	@$(bin)/python -c "import atheris" 2>/dev/null || $(bin)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
 	$(bin)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
+
+soak: $(dev) ## random halls under random faults, looking for what may never happen; MINUTES=60
+	$(bin)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 lint: $(dev) ## ruff, mypy and the layers
 	$(bin)/ruff check .

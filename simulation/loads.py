@@ -61,7 +61,7 @@ class Loads:
 
 
 def virtual(
-    settings: StationSettings, base_dir: Path, *, timeline: Timeline, send: Sender, seed: str
+    settings: StationSettings, base_dir: Path, *, timeline: Timeline, send: Sender, seed: str, step_s: float = TICK_S
 ) -> VirtualStation:
     """Return a station at the beginning of time."""
     name = settings.station.id
@@ -70,6 +70,7 @@ def virtual(
         base_dir,
         timeline=timeline,
         send=send,
+        step_s=step_s,
         boot_id=f"{Random(f'{seed}/boot/{name}').getrandbits(32):08x}",  # noqa: S311 - a name, no secret
     )
 

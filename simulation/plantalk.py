@@ -30,10 +30,10 @@ class PlanTalk:
             return payload
         address = parse(topic)
         assert isinstance(address, ChannelAddress)  # noqa: S101 - plans have no other topic
-        plan = self._of(address.station, address.channel, decode(ChannelPlan, payload))
+        plan = self.of(address.station, address.channel, decode(ChannelPlan, payload))
         return None if plan is None else encode(plan)
 
-    def _of(self, station: str, channel: str, plan: ChannelPlan) -> ChannelPlan | None:
+    def of(self, station: str, channel: str, plan: ChannelPlan) -> ChannelPlan | None:
         """Return a channel's plan as it is sent; null: not at all."""
         key = f"{station}/{channel}"
         if key not in self._silent:

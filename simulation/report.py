@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from equalizer.control.residual import Cause
-from simulation.clock import BEGIN_S, TICK_S
+from simulation.clock import BEGIN_S
 from simulation.run import Result
 from simulation.scenario import Scenario
 from simulation.score import Floats, Score
@@ -56,7 +56,7 @@ def page(scenario: Scenario, seed: int, results: tuple[Result, ...], scores: tup
 
 
 def _subtitle(scenario: Scenario, seed: int, result: Result) -> str:
-    hours = len(result.trace.time_s) * TICK_S / 3600.0
+    hours = len(result.trace.time_s) * result.trace.step_s / 3600.0
     network, control = scenario.network, scenario.control
     return escape(
         f"{hours:.2f} h in virtual time · seed {seed} · {len(result.witnesses)} equalization channels · "
@@ -71,7 +71,7 @@ def _subtitle(scenario: Scenario, seed: int, result: Result) -> str:
 def _section(result: Result, score: Score) -> str:
     load_w = np.asarray(result.trace.load_w)
     total_w = load_w + np.asarray(result.trace.equalization_w)
-    overview = _svg(10.0, 2.6, 1, lambda axes: _overview(axes[0], load_w, total_w))
+    overview = _svg(10.0, 2.6, 1, lambda axes: _overview(axes[0], load_w, total_w, result.trace.step_s))
     worst = "".join(
         f"<h3>Close look at {stretch.at_s / MINUTE_S:.1f} min: {stretch.mean_total_w / KILO:.1f} kW left over</h3>"
         + _svg(10.0, 4.4, 2, partial(_close, result=result, at_s=stretch.at_s))
@@ -80,22 +80,22 @@ def _section(result: Result, score: Score) -> str:
     return f"<section><h2>{escape(score.variant)}</h2>{overview}{worst}</section>"
 
 
-def _overview(axes: Axes, load_w: Floats, total_w: Floats) -> None:
+def _overview(axes: Axes, load_w: Floats, total_w: Floats, step_s: float) -> None:
     """Draw the range of both powers in every bin: a line of 144,000 points shows less and weighs more."""
     for power_w, color, name in ((load_w, LOAD, "load alone"), (total_w, TOTAL, "total")):
         edges = np.linspace(0, len(power_w), min(BINS, len(power_w)) + 1).astype(int)[:-1]
         low, high = np.minimum.reduceat(power_w, edges), np.maximum.reduceat(power_w, edges)
-        minutes = edges * TICK_S / MINUTE_S
+        minutes = edges * step_s / MINUTE_S
         axes.fill_between(minutes, low / KILO, high / KILO, fc=color, ec=color, alpha=0.85, lw=0.4, label=name)
     axes.axhline(0.0, color="#111827", lw=0.6)
-    axes.set(xlabel="min", ylabel="kW", xlim=(0.0, len(load_w) * TICK_S / MINUTE_S))
+    axes.set(xlabel="min", ylabel="kW", xlim=(0.0, len(load_w) * step_s / MINUTE_S))
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2)
 
 
 def _close(axes: list[Axes], *, result: Result, at_s: float) -> None:
     trace = result.trace
-    first = max(0, round((at_s - 0.5 * AROUND_S) / TICK_S))
-    part = slice(first, first + round(2.0 * AROUND_S / TICK_S))
+    first = max(0, round((at_s - 0.5 * AROUND_S) / trace.step_s))
+    part = slice(first, first + round(2.0 * AROUND_S / trace.step_s))
     time_s = np.asarray(trace.time_s)[part]
     load_w, equalization_w = np.asarray(trace.load_w)[part], np.asarray(trace.equalization_w)[part]
     axes[0].plot(time_s, -load_w / KILO, color=LOAD, lw=1.0, label="asked for: -load")

@@ -27,12 +27,16 @@ SLICE_S = 10.0
 
 Progress = Callable[[float], None]
 """Called with the seconds that have passed."""
+Tamper = Callable[[str, bytes, float], bytes | None]
+"""Makes another message of one that a station sends: topic, payload, time; null: it never arrives."""
 
 
 @dataclass(slots=True, eq=False)
 class Trace:
-    """What really flowed, in the middle of every tick."""
+    """What really flowed, in the middle of every step."""
 
+    step_s: float
+    """Between two rows."""
     time_s: "array[float]"
     """After the beginning."""
     load_w: "array[float]"
@@ -81,17 +85,29 @@ class Contest:
         scenario: with everything else.
         hall: whose led stations it gets copies of.
         seed: of everything that is drawn.
+        tamper: what becomes of the stations' messages.
+        step_s: between two rows of the trace, and two ticks of a station; whole ticks of the production's.
     """
 
-    def __init__(self, variant: VariantSection, scenario: Scenario, hall: Hall, seed: str) -> None:
+    def __init__(
+        self,
+        variant: VariantSection,
+        scenario: Scenario,
+        hall: Hall,
+        seed: str,
+        *,
+        tamper: Tamper | None = None,
+        step_s: float = TICK_S,
+    ) -> None:
         self.variant = variant
+        self._tamper = tamper
         self.settings = settings_of(variant, scenario)
         self.timeline = Timeline()
-        self._network = Network(_said(scenario.network, variant, "loss_ratio"), self.timeline, seed)
-        self._talk = PlanTalk(_said(scenario.plans, variant, "share_ratio", "shift_s"), seed)
+        self._network = Network(varied(scenario.network, variant, "loss_ratio"), self.timeline, seed)
+        self._talk = PlanTalk(varied(scenario.plans, variant, "share_ratio", "shift_s"), seed)
         self._controller = self._made(variant)
         self.stations = tuple(
-            virtual(settings, base_dir, timeline=self.timeline, send=self._hear, seed=seed)
+            virtual(settings, base_dir, timeline=self.timeline, send=self._hear, seed=seed, step_s=step_s)
             for settings, base_dir in zip(hall.stations, hall.base_dirs, strict=True)
             if hall.is_led(settings)
         )
@@ -106,8 +122,9 @@ class Contest:
         self._reasons: dict[tuple[str, int], str] = {}
         self._numbers: dict[str, int] = {}
         self._noted = 0
-        self._trace = _trace(tuple(self._names.values()))
-        self.timeline.at(tick_s(0) + TICK_S / 2.0, self._sample)
+        self._trace = _trace(tuple(self._names.values()), step_s)
+        self._step_ticks = round(step_s / TICK_S)
+        self.timeline.at(self._sampled_s(), self._sample)
         self.timeline.at(BEGIN_S, self._controller.begin)
 
     def take(self, sent: list[Sent]) -> None:
@@ -162,6 +179,11 @@ class Contest:
             if told is None:
                 return
             payload = told
+        if self._tamper is not None:
+            tampered = self._tamper(topic, payload, sent_s)
+            if tampered is None:
+                return
+            payload = tampered
         self._network.send(self._controller.take, topic, payload, qos=qos, sent_s=sent_s)
 
     def _order(self, topic: str, payload: bytes, qos: int) -> None:
@@ -199,6 +221,8 @@ class Contest:
                 witness = self._witnesses[name]
                 witness.advance(now_s)
                 equalizing = channel.state.equalizing
+                if channel.state.lease is None:
+                    witness.release(now_s)
                 trace.power_w[name].append(channel.power_w if equalizing else 0.0)
                 trace.setpoint_w[name].append(witness.level_w if equalizing else 0.0)
                 if equalizing:
@@ -213,7 +237,11 @@ class Contest:
         trace.announced_w.append(announced_w)
         trace.reason.append(self._controller.reason)
         trace.phase.append(self._controller.phase)
-        self.timeline.at(tick_s(len(trace.time_s)) + TICK_S / 2.0, self._sample)
+        self.timeline.at(self._sampled_s(), self._sample)
+
+    def _sampled_s(self) -> float:
+        """Return when the next row is due: in the middle of its step."""
+        return tick_s(len(self._trace.time_s) * self._step_ticks) + self._trace.step_s / 2.0
 
 
 _Part = TypeVar("_Part", NetworkSection, PlansSection)
@@ -230,6 +258,7 @@ def compete(
     seed: int | None = None,
     duration_s: float | None = None,
     progress: Progress = lambda passed_s: None,  # noqa: ARG005 - nobody looks
+    tamper: Callable[[], Tamper] | None = None,
 ) -> tuple[Result, ...]:
     """Run a scenario's variants, all against the same loads.
 
@@ -239,6 +268,7 @@ def compete(
         seed: another than the scenario's.
         duration_s: another than the scenario's.
         progress: told the virtual seconds that have passed.
+        tamper: makes, for each variant, what becomes of the stations' messages.
 
     Raises:
         ConfigurationError: the scenario cannot be used.
@@ -248,7 +278,10 @@ def compete(
     length_s = scenario.duration_s if duration_s is None else duration_s
     hall = build(scenario, folder, seed=number)
     loads = Loads(hall, str(number))
-    contests = [Contest(variant, scenario, hall, str(number)) for variant in scenario.variant]
+    contests = [
+        Contest(variant, scenario, hall, str(number), tamper=None if tamper is None else tamper())
+        for variant in scenario.variant
+    ]
     passed_s = 0.0
     while passed_s < length_s:
         passed_s = min(passed_s + SLICE_S, length_s)
@@ -278,7 +311,7 @@ def settings_of(variant: VariantSection, scenario: Scenario) -> EqualizerSetting
     )
 
 
-def _said(section: _Part, variant: VariantSection, *keys: str) -> _Part:
+def varied(section: _Part, variant: VariantSection, *keys: str) -> _Part:
     """Return a section of the scenario with what a variant says otherwise."""
     said = {key: value for key in keys if (value := getattr(variant, key)) is not None}
     return section.model_copy(update=said)
@@ -291,8 +324,9 @@ def _sum(counters: Iterable[Counter[str]]) -> dict[str, int]:
     return dict(total)
 
 
-def _trace(names: tuple[str, ...]) -> Trace:
+def _trace(names: tuple[str, ...], step_s: float) -> Trace:
     return Trace(
+        step_s=step_s,
         time_s=array("d"),
         load_w=array("d"),
         equalization_w=array("d"),

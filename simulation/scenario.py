@@ -42,6 +42,15 @@ class Action(StrEnum):
     HEAL = "heal"
 
 
+class Plant(StrEnum):
+    """How the test channels are run."""
+
+    STATIONS = "stations"
+    """Each by the production's station, tick by tick."""
+    TRACES = "traces"
+    """As arrays, in steps of one second: for thousands of them (`simulation.plant`)."""
+
+
 class Controller(StrEnum):
     """Who controls the equalization channels."""
 
@@ -157,6 +166,7 @@ class Scenario(Section):
     title: Annotated[str, Field(min_length=1)]
     duration_s: Positive
     seed: int = 1
+    plant: Annotated[Plant, _member(Plant)] = Plant.STATIONS
     tariff_per_kwh: NonNegative = 0.25
     control: ControlSection = ControlSection()
     telemetry: TelemetrySection = TelemetrySection()

@@ -96,14 +96,16 @@ def score(result: Result, tariff_per_kwh: float) -> Score:
     """
     trace = result.trace
     load_w, total_w = np.asarray(trace.load_w), np.asarray(trace.load_w) + np.asarray(trace.equalization_w)
-    hours = TICK_S / SECONDS_PER_HOUR
+    hours = trace.step_s / SECONDS_PER_HOUR
     exchanged_wh = float(np.abs(total_w).sum()) * hours
     unbalanced_wh = float(np.abs(load_w).sum()) * hours
     changes = [change for witness in result.witnesses.values() for change in witness.changes]
     hours_run = len(total_w) * hours
     mean_load_w, mean_total_w = float(np.abs(load_w).mean()), float(np.abs(total_w).mean())
     reasons = np.asarray(trace.reason)
-    bound_w = _bound_w(load_w.tobytes(), len(result.witnesses), result.settings.control.delay_s, result.limit_w)
+    delay_s = result.settings.control.delay_s
+    # The bound counts in ticks; of a coarser trace, a row is one.
+    bound_w = _bound_w(load_w.tobytes(), len(result.witnesses), delay_s * TICK_S / trace.step_s, result.limit_w)
     return Score(
         variant=result.variant.name,
         mean_load_w=mean_load_w,
@@ -128,10 +130,10 @@ def score(result: Result, tariff_per_kwh: float) -> Score:
         bound_w=bound_w,
         regret_ratio=mean_total_w / bound_w if bound_w > 0.0 else 0.0,
         ramp_credit_w=ramp_credit_w(
-            (change.to_w - change.from_w for change in changes), result.ramp_w_per_s, len(total_w) * TICK_S
+            (change.to_w - change.from_w for change in changes), result.ramp_w_per_s, len(total_w) * trace.step_s
         ),
         blind_w=float(np.abs(np.asarray(trace.seen_load_w) - load_w).mean()),
-        worst=_worst(load_w, total_w, reasons),
+        worst=_worst(load_w, total_w, reasons, trace.step_s),
     )
 
 
@@ -163,7 +165,7 @@ def _violations(result: Result) -> Violations:
         shortest_applied_s=min(gaps_s, default=None),
         hasty_ordered=len(hasty(ordered.values(), delay_s)),
         outside_limits=outside,
-        opposite_signs_s=float(opposite.sum()) * TICK_S,
+        opposite_signs_s=float(opposite.sum()) * result.trace.step_s,
     )
 
 
@@ -174,9 +176,9 @@ def _by_reason(changes: list[LevelChange]) -> dict[str, int]:
     return counts
 
 
-def _worst(load_w: Floats, total_w: Floats, reasons: "npt.NDArray[np.str_]") -> tuple[Worst, ...]:
+def _worst(load_w: Floats, total_w: Floats, reasons: "npt.NDArray[np.str_]", step_s: float) -> tuple[Worst, ...]:
     """Return the stretches with the most left over, the worst first."""
-    length = round(WORST_S / TICK_S)
+    length = round(WORST_S / step_s)
     count = len(total_w) // length
     means_w = np.abs(total_w[: count * length]).reshape(count, length).mean(1)
     found = []

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simulation import tables
+from simulation.plant.run import compete as compete_as_traces
 from simulation.run import Progress, Result, compete
-from simulation.scenario import Scenario, read
+from simulation.scenario import Plant, Scenario, read
 from simulation.score import Score, score
 
 
@@ -38,7 +39,8 @@ def simulate(
     """
     scenario = read(path).only(only)
     length_s = scenario.duration_s if duration_s is None else duration_s
-    results = compete(
+    run = compete_as_traces if scenario.plant is Plant.TRACES else compete
+    results = run(
         scenario,
         path.resolve().parent,
         seed=seed,

@@ -126,6 +126,7 @@ class VirtualStation:
         timeline: in which it lives.
         send: into the network, towards the controller.
         boot_id: of its one run.
+        step_s: its channels are ticked no more often; whole ticks of the production's.
     """
 
     def __init__(
@@ -136,6 +137,7 @@ class VirtualStation:
         timeline: Timeline,
         send: Sender,
         boot_id: str,
+        step_s: float = TICK_S,
     ) -> None:
         self.name = settings.station.id
         self.settings = settings
@@ -156,6 +158,7 @@ class VirtualStation:
             self.channels[section.id] = Channel(section, self._rack(section), begins=begins, period_s=period_s)
         self._now_s = timeline.now_s
         self._cuts = 0
+        self._every = round(step_s / TICK_S)
         self.outlet.status(self._status(Presence.ONLINE))
         for channel in self.channels.values():
             self._schedule(channel, channel.begins)
@@ -253,6 +256,7 @@ class VirtualStation:
         )
 
     def _schedule(self, channel: Channel, tick: int) -> None:
+        tick += (channel.begins - tick) % self._every
         channel.wanted = tick
         self._timeline.at(tick_s(tick), partial(self._ticked, channel, tick))
 

@@ -25,15 +25,24 @@ class Witness:
 
     level_w: float = 0.0
     changes: list[LevelChange] = field(default_factory=list)
+    taken_s: list[float] = field(default_factory=list)
+    """When each order came."""
     _pending: list[tuple[float, float]] = field(default_factory=list)
     _reason: str = ""
 
     def take(self, steps: Sequence[tuple[float, float]], reason: str, now_s: float) -> None:
         """Powers (W), each after so many seconds, are in force from now on; what was in store before is void."""
         self.advance(now_s)
+        self.taken_s.append(now_s)
         self._reason = reason
         self._pending = [(now_s + after_s, power_w) for after_s, power_w in steps]
         self.advance(now_s)
+
+    def release(self, now_s: float) -> None:
+        """Note that the channel follows no order any more: its lease is over, or it left equalization mode."""
+        self.advance(now_s)
+        self.level_w = 0.0
+        self._pending = []
 
     def advance(self, now_s: float) -> None:
         """Let the powers that are due come into force."""
@@ -44,7 +53,7 @@ class Witness:
                 self.level_w = power_w
 
 
-SAFETY = frozenset({"limits", "not_delivering", "paused", "stop"})
+SAFETY = frozenset({"limits", "paused", "stop"})
 """Reasons of changes that safety asks for: a reduction by one of these may come at any time."""
 
 

@@ -105,12 +105,13 @@ class Peer:
         telemetry = decode(ChannelTelemetry, payload)
         key = (address.station, address.channel)
         self._measured_s = self._timeline.now_s
-        if telemetry.equalization is None:
+        if telemetry.equalization is not None:
+            self._led.setdefault(key, _Led(*key)).hear(telemetry, self._measured_s)
+            if self._loads_w.pop(key, None) is None:
+                return
+        else:
             self._led.pop(key, None)
             self._loads_w[key] = telemetry.power_w
-        else:
-            self._loads_w.pop(key, None)
-            self._led.setdefault(key, _Led(*key)).hear(telemetry, self._measured_s)
         self._load_w = sum(self._loads_w.values())
 
     def seen(self) -> tuple[float, float]:

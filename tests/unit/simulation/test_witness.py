@@ -33,3 +33,15 @@ def test_a_reduction_for_safety_may_come_at_any_time_and_a_rise_may_not() -> Non
     raised = told((0.0, [(0.0, 500.0)], "announced"), (1.0, [(0.0, 700.0)], "limits"))
     assert hasty([reduced], 10.0) == ()
     assert len(hasty([raised], 10.0)) == 1
+
+
+def test_a_channel_whose_lease_is_over_has_no_level_and_that_was_nobodys_change() -> None:
+    witness = Witness()
+    witness.take([(0.0, 5e3), (20.0, 9e3)], "plan", 100.0)
+    witness.release(110.0)
+    assert witness.level_w == 0.0
+    witness.advance(130.0)
+    assert [change.to_w for change in witness.changes] == [5e3]
+    witness.take([(0.0, 0.0)], "renew", 131.0)
+    assert len(witness.changes) == 1
+    assert witness.taken_s == [100.0, 131.0]
