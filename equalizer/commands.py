@@ -8,6 +8,7 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
+from equalizer.audit.clerk import nobody
 from schemas.codec import MAX_PAYLOAD_BYTES, MalformedError, decode
 from schemas.messages import LoopAction, LoopCommand, Reply, ReplyReason, ReplyResult
 
@@ -51,6 +52,8 @@ class CommandDesk:
         self._malformed = malformed
         self._utc = utc
         self._replies: OrderedDict[str, Reply] = OrderedDict()
+        self.clerk = nobody()
+        """Writes down who asked what, and the reply."""
 
     def answer(self, payload: bytes) -> Reply | None:
         """Do what a command asks, once, and return its reply; None where nobody could tell whose it is."""
@@ -58,6 +61,7 @@ class CommandDesk:
             command = decode(LoopCommand, payload)
         except MalformedError as error:
             self._malformed(error)
+            self.clerk.malformed_command(str(error))
             return None if self._operated.is_left_to_another() else self._complaint(payload, error)
         if self._operated.is_left_to_another():
             return None
@@ -66,6 +70,7 @@ class CommandDesk:
             return known
         reply = self._obey(command)
         _LOG.info("command id=%s action=%s result=%s by=%s", command.id, command.action, reply.result, command.by)
+        self.clerk.command(command, reply)
         self._replies[command.id] = reply
         if len(self._replies) > REMEMBERED_REPLIES:
             self._replies.popitem(last=False)

@@ -147,10 +147,12 @@ class StateSection(Section):
     """Where the epoch, the energy account and the decision log are kept."""
 
     dir: str = "state"
+    audit_log_bytes: Annotated[int, Field(ge=0)] = 100_000_000
+    """What the audit log may take in all; 0: none is written."""
     decision_log_bytes: Annotated[int, Field(ge=0)] = 20_000_000
     """What the decision log and its predecessor may take together; 0: none is written."""
 
-    @field_validator("decision_log_bytes")
+    @field_validator("decision_log_bytes", "audit_log_bytes")
     @classmethod
     def _some_lines(cls, size: int) -> int:
         if 0 < size < LEAST_LOG_BYTES:

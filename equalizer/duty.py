@@ -229,6 +229,7 @@ class Duty:
         if self.fence.standing is Standing.JOINING and decision.phase is not Phase.STARTING:
             self.fence = fencing.taken_charge(self.fence)
             _LOG.info("in_charge epoch=%d", self.fence.epoch)
+            self._voice.clerk.takeover(self.fence.epoch)
             if self._timing.enabled:
                 orders += self._helm.mark(orders, now_s)
         if orders and self.fence.standing is Standing.IN_CHARGE:
@@ -358,7 +359,9 @@ class Duty:
         """Take note of what a channel last decided on."""
         if self._leaving:
             self._farewell.echo((station, channel), echo)
-        else:
+        elif fresh:
+            self._voice.clerk.echo(station, channel, echo)
+        if not self._leaving:
             self._follow(fencing.echoed(self.fence, echo, fresh=fresh))
 
     def _follow(self, fence: Fence) -> None:

@@ -6,8 +6,10 @@ changes is noted, and the control is asked for once a batch, not once a message.
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
+from equalizer.audit.clerk import nobody
 from equalizer.control.book import LoopBook
 from equalizer.control.forecast import MICRO
 from equalizer.control.records import ChannelRecord
@@ -92,6 +94,8 @@ class Link:
         self.listener: Listener
         """Told what is not mere measurement; set before the first message."""
         self.clock = clock
+        self.clerk = nobody()
+        """Writes down what operators ask of stations, and what these reply."""
         self.of_unknown_age = True
         """Until the broker has delivered what it held for this connection, nothing proves that a message is new."""
         self.material_w = material_w
@@ -122,6 +126,8 @@ class Link:
             (topics.status_filter(loop), 1),
             *setpoints,
             (topics.loop_topic(loop, LoopTopic.COMMAND), 1),
+            (topics.channel_filter(loop, ChannelTopic.COMMAND), 1),
+            (topics.channel_filter(loop, ChannelTopic.REPLY), 1),
             (self._meter_topic, 0),
             (topics.channel_filter(loop, ChannelTopic.PLAN), 0),
             (topics.channel_filter(loop, ChannelTopic.TELEMETRY), 0),
@@ -178,10 +184,18 @@ class Link:
                 return _PlanFeed(self, station, channel)
             case ChannelAddress(loop, station, channel, ChannelTopic.SETPOINT) if loop == self.loop and self._overhears:
                 return _SetpointFeed(self, station, channel)
+            case ChannelAddress(loop, station, channel, ChannelTopic.COMMAND | ChannelTopic.REPLY as leaf) if (
+                loop == self.loop
+            ):
+                return _Passed(partial(self._overheard, station, channel, leaf))
             case StatusAddress(loop, station) if loop == self.loop:
                 return _StationFeed(self, station)
             case _:
                 return None
+
+    def _overheard(self, station: str, channel: str, leaf: ChannelTopic, payload: bytes, retained: bool) -> None:  # noqa: FBT001 - a handler
+        if not retained:
+            self.clerk.channel_said(station, channel, leaf, payload)
 
     def _refuse(self, topic: str) -> None:
         if topic not in self._complained and len(self._complained) < _COMPLAINTS:

@@ -127,6 +127,7 @@ class EqualizerMetrics(Collector):
         counters: kept up to date by others.
         gauges: called at each scrape.
         certificates: called at each scrape; seconds until each expires, negative after it.
+        audit: called at each scrape; how many entries of the audit log were written, and lost.
     """
 
     def __init__(
@@ -136,11 +137,13 @@ class EqualizerMetrics(Collector):
         gauges: Callable[[], Gauges],
         *,
         certificates: Callable[[], Mapping[str, float]] = dict,
+        audit: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self._loop = loop
         self._counters = counters
         self._gauges = gauges
         self._certificates = certificates
+        self._audit = audit
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -219,6 +222,7 @@ class EqualizerMetrics(Collector):
             ("energy_joules", "Energy exchanged, avoided and added by balancing, since the start.", "kind", joules),
             ("residual_energy_joules", "Energy left over, by cause, since the start.", "cause", counters.residual_j),
             ("ignored_messages", "Messages and plans that counted for nothing.", "reason", gauges.ignored),
+            ("audit_entries", "Entries of the audit log.", "result", self._audit()),
             ("decision_log_lines", "Lines of the decision log.", "result", gauges.decision_log),
         )
         for name, text, label, values in counted:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from equalizer import fencing, report
 from equalizer.advertise import Advertisement
+from equalizer.audit.clerk import Clerk
+from equalizer.audit.log import AuditLog
 from equalizer.commands import CommandDesk
 from equalizer.config import EqualizerSettings, warnings
 from equalizer.duty import MATERIAL_RATIO, Duty
@@ -22,7 +24,7 @@ from equalizer.reach import reachable_host
 from equalizer.standby import Timing
 from equalizer.voice import Voice
 from schemas.codec import MalformedError
-from schemas.messages import Phase
+from schemas.messages import Phase, Severity
 from schemas.settings import ConfigurationError
 from schemas.topics import LoopTopic, loop_topic
 from transport.credentials import demand
@@ -76,6 +78,10 @@ class EqualizerService:
             most_bytes=settings.state.decision_log_bytes,
         )
 
+        self._audit = AuditLog(
+            base_dir / settings.state.dir, settings.loop.name, most_bytes=settings.state.audit_log_bytes, utc=utc
+        )
+
     async def run(self, stop: asyncio.Event) -> None:
         """Balance until `stop` is set; then bring every equalization channel to 0 W and take leave.
 
@@ -101,6 +107,8 @@ class EqualizerService:
             await self._session.flush(_FLUSH_S)
             self._save()
             self._journal.write()
+            self._audit.write()
+            _LOG.info("audit_head seq=%d hash=%s", self._audit.head.seq, self._audit.head.hash)
             for task in (failed, session, second, logged, advertised):
                 if task.done():
                     task.result()
@@ -176,6 +184,8 @@ class EqualizerService:
             clock=clock,
         )
         self._voice.session = self._session
+        clerk = Clerk(self._audit.record, server=settings.loop.server, clock=clock)
+        self._voice.clerk = self._link.clerk = self._desk.clerk = clerk
 
     def _make_link(self) -> Link:
         settings = self.settings
@@ -210,6 +220,16 @@ class EqualizerService:
         while True:
             await asyncio.sleep(_SECOND_S)
             await asyncio.to_thread(self._journal.write)
+            before = self._audit.trouble
+            await asyncio.to_thread(self._audit.write)
+            self._tell_of_audit(before, self._audit.trouble)
+
+    def _tell_of_audit(self, before: str | None, now: str | None) -> None:
+        """Say once that nothing can be written down, and once that it can again."""
+        if before is None and now is not None:
+            self._voice.event("audit_failed", f"{now}; control goes on, entries wait", Severity.ALARM)
+        elif before is not None and now is None:
+            self._voice.event("audit_resumed", f"{self._audit.lost} entries were lost")
 
     def _save(self) -> None:
         try:
@@ -258,6 +278,7 @@ class EqualizerService:
             self.counters,
             lambda: report.gauges(duty.condition(), helm),
             certificates=lambda: self._expiry.left_s,
+            audit=lambda: {"written": self._audit.written, "lost": self._audit.lost},
         ).exposition
         pages = {
             "/metrics": metrics_page(exposition),

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from equalizer.audit.clerk import nobody
 from equalizer.config import EqualizerSettings
 from equalizer.control.energy import SECONDS_PER_HOUR, EnergyBook
 from equalizer.control.image import LoopImage
@@ -75,6 +76,8 @@ class Voice:
         utc: Callable[[], float],
     ) -> None:
         self.session: Session | None = None
+        self.clerk = nobody()
+        """Writes down what is said."""
         self._settings = settings
         self._loop = settings.loop.name
         self._version = version
@@ -106,6 +109,7 @@ class Voice:
     def announce(self, presence: Presence, epoch: int, phase: Phase) -> None:
         """Say on the well-known topic that this server is there, or not."""
         self._heartbeat += 1
+        self.clerk.announced(presence.value, epoch, phase.value)
         payload = encode(self._announcement(presence, epoch, phase))
         self._publish(self._topics[LoopTopic.SERVER], payload, qos=1, retain=True)
 
@@ -169,6 +173,7 @@ class Voice:
             unix_time_s=self._utc(),
         )
         self._publish(topic, encode(message))
+        self.clerk.setpoint(order, epoch, seq)
         return seq
 
     def reply(self, reply: Reply) -> None:
@@ -185,6 +190,8 @@ class Voice:
             about: the part of the loop that it happened to; empty: the server itself.
         """
         source = about or f"server/{self._settings.loop.server}"
+        if not about:
+            self.clerk.event(code, text, severity.value)
         now_s = self._clock()
         key = (source, code, text)
         if now_s - self._said.get(key, -EVENT_EVERY_S) < EVENT_EVERY_S:

@@ -20,7 +20,7 @@ from schemas.topics import (
     status_filter,
 )
 from station.connection import Connection
-from transport.credentials import own_header
+from transport.credentials import demand, own_header
 from transport.session import Session, unguessable
 from zeroloop import clocks
 
@@ -63,6 +63,7 @@ async def ask_channel(connection: Connection, station: str, channel: str, action
     Raises:
         NoReplyError: none came in time.
         ConnectionFailedError: the broker was not reached.
+        ConfigurationError: the credentials are not an operator's.
     """
     command = ChannelCommand(id=secrets.token_hex(8), action=action, by=author(connection.broker))
     to, back = (
@@ -81,6 +82,7 @@ async def ask_loop(connection: Connection, action: str, target_power_w: float | 
     Raises:
         NoReplyError: none came in time.
         ConnectionFailedError: the broker was not reached.
+        ConfigurationError: the credentials are not an operator's.
     """
     command = LoopCommand(
         id=secrets.token_hex(8), action=action, target_power_w=target_power_w, by=author(connection.broker)
@@ -94,6 +96,7 @@ async def ask_loop(connection: Connection, action: str, target_power_w: float | 
 
 
 async def _ask(connection: Connection, exchange: _Exchange, topic: str, payload: bytes) -> Reply | None:
+    demand(connection.broker, "operator")  # the broker would end the connection without a word
     session = Session(
         connection.broker,
         client_id=unguessable("ask"),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from zeroloop import credentials
+from zeroloop import audit, credentials
 
 if TYPE_CHECKING:
     from schemas.messages import Reply
@@ -29,6 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.add_typer(audit.app)
 app.add_typer(credentials.app)
 
 Host = Annotated[str | None, typer.Option(help="The broker's host; without it the server is found as a station does.")]

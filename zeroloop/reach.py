@@ -76,7 +76,8 @@ class Reach:
         """Read the configuration; a credentials file is as good as one that names nothing else."""
         if self.config is None or not _is_credentials(self.config):
             return read_settings(_ClientPart, self.config)
-        return _ClientPart(broker=with_credentials(BrokerSettings(), read(self.config.resolve())))
+        broker = with_credentials(BrokerSettings(), read(self.config.resolve()))
+        return _ClientPart().model_copy(update={"broker": broker})
 
     @property
     def told(self) -> bool:
