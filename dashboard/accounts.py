@@ -45,8 +45,7 @@ class Accounts:
         self._hasher = PasswordHasher()
         self._read: tuple[int, int] | None = None
         self._users: dict[str, User] = {}
-        # Checked where there is no such user, so that a name's existence does not show in the time that it takes.
-        self._decoy = self._hasher.hash("nobody has this password")
+        self._decoy: str | None = None
 
     def users(self) -> dict[str, User]:
         """Return all by name.
@@ -99,6 +98,9 @@ class Accounts:
     def check(self, name: str, password: str) -> User | None:
         """Return the user whose name and password these are; it takes its time, on purpose."""
         user = self.users().get(name)
+        if self._decoy is None:
+            # Checked where there is no such user, so that a name's existence does not show in the time that it takes.
+            self._decoy = self._hasher.hash("nobody has this password")
         try:
             self._hasher.verify(self._decoy if user is None else user.password_hash, password[:_LONGEST_PASSWORD])
         except (VerificationError, InvalidHashError):

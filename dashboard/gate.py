@@ -42,7 +42,7 @@ _HEADERS = (
         ),
     ),
     (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
+    (b"referrer-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
 )
 
@@ -95,9 +95,13 @@ class Gate:
 
 def whose(hub: Hub, token: str | None) -> Identity | None:
     """Return who a visitor is; None: one who has to sign in."""
-    if not hub.wants_sign_in:
-        return Identity(hub.somebody, Role.OPERATOR)
-    return hub.sessions.identity(token, hub.accounts.users(), hub.utc())
+    if hub.wants_sign_in:
+        identity = hub.sessions.identity(token, hub.accounts.users(), hub.utc())
+    else:
+        identity = Identity(hub.somebody, Role.OPERATOR)
+    if identity is None or hub.may_act:
+        return identity
+    return Identity(identity.name, Role.VIEWER)
 
 
 def cookie(header: str, name: str) -> str | None:

@@ -28,6 +28,8 @@ class Hub:
     somebody: str
     """Who acts where nobody signs in: the user of this computer."""
     version: str
+    may_act: bool
+    """Whether the broker lets this page send commands: its credentials may be for watching only."""
     broker_lost_s: float | None = None
     """Since when there is no connection to the broker (monotonic); None: there is one."""
 

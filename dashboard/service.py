@@ -56,6 +56,7 @@ class DashboardService:
         local: unix seconds → the hall's local time.
         somebody: who acts where nobody signs in.
         version: of this program.
+        may_act: whether the broker lets this page send commands.
 
     Raises:
         ConfigurationError: it would be open to the network, or a file cannot be used.
@@ -73,6 +74,7 @@ class DashboardService:
         local: Local,
         somebody: str,
         version: str,
+        may_act: bool = True,
     ) -> None:
         folder = base_dir / settings.state.dir
         accounts = Accounts(folder)
@@ -104,6 +106,7 @@ class DashboardService:
             local=local,
             somebody=somebody,
             version=version,
+            may_act=may_act,
             broker_lost_s=clock(),
         )
         self._session = Session(

@@ -59,3 +59,8 @@ def needs(program: str, package: str) -> str:
     if found is None:
         pytest.skip(f"needs {program} (Debian: apt install {package})")
     return found
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the pictures of the documents be taken where the tests of the page look at it anyway."""
+    parser.addoption("--pictures", action="store_true", help="take the documents' pictures of the page")

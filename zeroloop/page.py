@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import typer
 
 from schemas.settings import ConfigurationError
+from transport.credentials import own_header
 from zeroloop import clocks
 from zeroloop.ask import author
 from zeroloop.process import read_settings, until_stopped
@@ -42,6 +43,7 @@ def run_page(config: Path | None, reach: Reach) -> None:
         else:
             connection = await reach.connection()
             broker, loop = connection.broker, connection.loop
+        header = own_header(broker)
         service = DashboardService(
             settings,
             broker=broker,
@@ -52,6 +54,7 @@ def run_page(config: Path | None, reach: Reach) -> None:
             local=lambda unix_time_s: dt.datetime.fromtimestamp(unix_time_s, dt.UTC).astimezone(),
             somebody=author(broker),
             version=version("zeroloop"),
+            may_act=header is None or header.role != "dashboard",
         )
         await service.run(stop)
 

@@ -253,7 +253,7 @@ class Trace:
         self._visit = visit
         say = visit.say
         self._drawn_s = -_TRACE_EVERY_S
-        options = chart.frame(say, zoomable=False)
+        options = chart.frame(zoomable=False)
         axis = options["yAxis"]
         options["yAxis"] = [
             axis,

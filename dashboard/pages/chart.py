@@ -3,7 +3,6 @@
 from typing import Any
 
 from dashboard.figures import DASH
-from dashboard.words import Words
 
 _FONT = "Roboto, system-ui, 'Noto Sans CJK SC', 'PingFang SC', 'Microsoft YaHei', sans-serif"
 _INK, _MUTED, _LINE, _CARD = "var(--ink)", "var(--muted)", "var(--line)", "var(--card)"
@@ -13,7 +12,7 @@ Options = dict[str, Any]
 Point = list[float | None]
 
 
-def frame(say: Words, *, zoomable: bool, unit: str = "kW") -> Options:
+def frame(*, zoomable: bool, unit: str = "kW") -> Options:
     """Return a chart over time without anything in it."""
     axis_text = {"color": _MUTED, "fontFamily": _FONT, "fontSize": 12}
     options: Options = {
@@ -44,7 +43,6 @@ def frame(say: Words, *, zoomable: bool, unit: str = "kW") -> Options:
             "axisLabel": {**axis_text, "formatter": f"{{value}} {unit}"},
             "splitLine": {"lineStyle": {"color": _LINE}},
         },
-        "aria": {"enabled": True, "label": {"description": say("history.chart")}},
     }
     if zoomable:
         options["dataZoom"] = [

@@ -12,7 +12,7 @@ from dashboard.pages.channels import channels_view
 from dashboard.pages.history import history_view
 from dashboard.pages.now import now_view
 from dashboard.pages.parts import Text, box, mark, put
-from dashboard.pages.visit import Visit
+from dashboard.pages.visit import Visit, leave_for
 from dashboard.words import LANGUAGES
 from schemas.messages import LoopAction, Phase
 
@@ -52,7 +52,6 @@ class Frame:
         self._tabs: dict[str, ui.element] = {}
         self._told = visit.hall.alarms.newest
         say = visit.say
-        ui.skip_link(say("frame.skip"), target=ui.context.client.content)
         with ui.header(wrap=False).classes("bar"):
             with box("a", "brand", href="/"):
                 Text("b", "zeroloop")
@@ -60,6 +59,7 @@ class Frame:
             self._navigation()
             self._pause = ui.button(on_click=self._pause_or_resume, color=None).classes("act").props("flat no-caps")
             self._menu()
+        ui.skip_link(say("frame.skip"), target=ui.context.client.content)
         self._banner = Text("div", classes="banner")
         put(self._banner, "role", "alert")
         ui.context.client.sub_pages_router.on_path_changed(self._at)
@@ -96,7 +96,7 @@ class Frame:
     def _item(text: str, icon: str, path: str) -> None:
         def go() -> None:
             here = ui.context.client.sub_pages_router.current_path
-            ui.navigate.to(f"{path}&next={here}")
+            leave_for(f"{path}&next={here}")
 
         with ui.menu_item(on_click=go), ui.row().classes("items-center no-wrap"):
             ui.icon(icon)

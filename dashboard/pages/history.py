@@ -83,7 +83,7 @@ class Past:
 
     def _options(self) -> chart.Options:
         say = self._visit.say
-        options = chart.frame(say, zoomable=self._zoomable)
+        options = chart.frame(zoomable=self._zoomable)
         content = self._content()
         dashed = {"lineStyle": {"type": "dashed"}, "step": "end"}
         lines = [

@@ -290,7 +290,7 @@ class Helpers:
         for key, view in shown.items():
             self._rows[key].show(view)
         if not views:
-            self._note.show(say("now.set_one"))
+            self._note.show(say("now.set_first"))
         elif len(views) > len(shown):
             self._note.show(say("now.more", count=len(views) - len(shown)))
         else:

@@ -38,7 +38,7 @@ class Visit:
         """Whether the visitor is signed in still; who is not is sent to the door."""
         identity = whose(self.hub, self.token)
         if identity is None:
-            ui.navigate.to("/sign-in")
+            leave_for("/sign-in")
             return False
         self.identity = identity
         return True
@@ -60,3 +60,8 @@ class Visit:
         """Return what people call a source: `s1 / 3`."""
         parts = source.split("/")
         return " / ".join(parts[1::2]) if len(parts) > 1 else source
+
+
+def leave_for(path: str) -> None:
+    """Go to an address that is none of the page's views: the browser loads it anew."""
+    ui.context.client.open(path)

@@ -1,0 +1,219 @@
+"""What the page makes of messages, in virtual time."""
+
+import datetime as dt
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dashboard.alarms import AlarmBook
+from dashboard.energy import DayBook
+from dashboard.forecast import Course, ahead
+from dashboard.hall import Hall, Key, lease_left_s, natural
+from dashboard.history import History
+
+LOOP = "zeroloop/v1/main"
+
+
+class Scene:
+    """A hall, and a clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+        self.seq = 0
+        self.hall = Hall(
+            "main",
+            history=History(),
+            alarms=AlarmBook(),
+            days=DayBook(lambda _: 0.0, lambda at_s: dt.datetime.fromtimestamp(at_s, dt.UTC)),
+            band_w=1_000.0,
+        )
+
+    @property
+    def unix_time_s(self) -> float:
+        return 1_795_000_000.0 + self.now_s
+
+    def say(self, topic: str, payload: dict[str, object] | bytes, *, retained: bool = False) -> None:
+        content = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        self.hall.take(f"{LOOP}/{topic}", content, self.now_s, self.unix_time_s, retained=retained)
+
+    def telemetry(self, place: str = "s1/1", *, retained: bool = False, **values: object) -> None:
+        self.seq += 1
+        station, channel = place.split("/")
+        self.say(
+            f"station/{station}/channel/{channel}/telemetry",
+            {
+                "boot_id": "b",
+                "seq": self.seq,
+                "unix_time_s": 0.0,
+                "work_status": "working",
+                "step_type": "cp_chg",
+                "step_id": 1,
+                "cycle_count": 1,
+                "voltage_v": 400.0,
+                "current_a": 1.0,
+                "power_w": 400.0,
+                "battery_connected": True,
+            }
+            | values,
+            retained=retained,
+        )
+
+    def status(self, status: str, channels: tuple[str, ...] = ("1",), on_lost: str = "zero") -> None:
+        payload = {"status": status, "boot_id": "b", "version": "1", "driver": "d", "channels": channels}
+        self.say("station/s1/status", payload | {"on_lost": on_lost, "unix_time_s": 0.0}, retained=True)
+
+    def balance(self, *, retained: bool = False, **values: object) -> None:
+        self.seq += 1
+        energy = {"import_wh": 0.0, "export_wh": 0.0, "unbalanced_wh": 0.0, "avoided_wh": 0.0}
+        payload = {
+            "server": "hall-a",
+            "epoch": 1,
+            "seq": self.seq,
+            "unix_time_s": 0.0,
+            "phase": "balancing",
+            "total_power_w": 0.0,
+            "load_power_w": 0.0,
+            "equalization_power_w": 0.0,
+            "target_power_w": 0.0,
+            "charging_power_w": 0.0,
+            "discharging_power_w": 0.0,
+            "unknown_power_w": 0.0,
+            "shortfall_w": 0.0,
+            "stations_online": 1,
+            "channels": 1,
+            "channels_stale": 0,
+            "equalization_channels": 1,
+            "setpoint_changes": 0,
+            "energy": energy,
+        }
+        self.say("balance", payload | values, retained=retained)
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+def equalization(**last: object) -> dict[str, object]:
+    echo = {"server": "hall-a", "epoch": 1, "seq": 1, "result": "applied", "expires_in_s": 20.0} | last
+    limits = {"charge_limit_w": 1.0, "discharge_limit_w": 1.0, "ramp_w_per_s": 1.0, "applied_w": -1.0}
+    return {**limits, "last": echo}
+
+
+def test_the_picture_parts_test_channels_from_those_that_balance(scene: Scene) -> None:
+    scene.balance(
+        charging_power_w=61_000.0, discharging_power_w=-60_188.0, equalization_power_w=-19_977.0, total_power_w=812.0
+    )
+    flows = scene.hall.flows()
+    assert flows == (61_000.0, 60_188.0 - 19_977.0, -19_977.0, 812.0)
+    assert flows.charging_w - flows.discharging_w + flows.equalization_w == pytest.approx(flows.grid_w)
+
+
+def test_what_the_broker_remembers_is_stale_until_it_comes_live(scene: Scene) -> None:
+    scene.telemetry(retained=True)
+    view = scene.hall.channels[Key("s1", "1")]
+    assert scene.hall.is_stale(view, scene.now_s)
+    scene.telemetry()
+    assert not scene.hall.is_stale(view, scene.now_s + 3.0)
+    assert scene.hall.is_stale(view, scene.now_s + 3.1)
+
+
+def test_an_alarm_stands_as_long_as_the_telemetry_says_so_and_its_event_is_no_second_one(scene: Scene) -> None:
+    alarm = {"code": "over_voltage", "text": "436 V"}
+    scene.telemetry(alarm=alarm)
+    scene.telemetry(alarm=alarm)
+    event = {"unix_time_s": 0.0, "source": "station/s1/channel/1", "severity": "alarm", "code": "over_voltage"}
+    scene.say("event", event | {"text": "436 V"})
+    (trouble,) = scene.hall.alarms.listed()
+    assert trouble.is_open
+    scene.telemetry()
+    (trouble,) = scene.hall.alarms.listed()
+    assert not trouble.is_open
+
+
+def test_a_station_that_is_gone_is_an_alarm_until_it_is_back(scene: Scene) -> None:
+    scene.status("offline")
+    assert [trouble.code for trouble in scene.hall.alarms.listed() if trouble.is_open] == ["station_offline"]
+    scene.status("online")
+    assert [trouble.code for trouble in scene.hall.alarms.listed() if trouble.is_open] == []
+
+
+def test_channels_that_their_station_has_no_more_or_that_were_cleared_are_forgotten(scene: Scene) -> None:
+    for place in ("s1/1", "s1/2", "s1/3"):
+        scene.telemetry(place)
+    scene.status("online", ("1", "3"))
+    scene.say("station/s1/channel/3/telemetry", b"", retained=True)
+    assert list(scene.hall.channels) == [Key("s1", "1")]
+
+
+def test_each_new_decision_is_a_mark_and_the_first_one_heard_is_old(scene: Scene) -> None:
+    scene.balance(last_decision={"unix_time_s": 1.0, "reason": "load_step"})
+    scene.balance(last_decision={"unix_time_s": 1.0, "reason": "load_step"})
+    scene.balance(last_decision={"unix_time_s": 2.0, "reason": "announced"})
+    scene.balance(last_decision={"unix_time_s": 2.0, "reason": "announced"}, phase="saturated")
+    assert [(mark.kind, mark.code) for mark in scene.hall.history.marks] == [
+        ("decision", "announced"),
+        ("phase", "saturated"),
+    ]
+
+
+def test_the_band_is_what_the_equalizer_says_and_time_outside_it_is_measured(scene: Scene) -> None:
+    scene.balance(total_power_w=1_500.0)
+    assert scene.hall.outside_since_s == scene.now_s
+    scene.balance(total_power_w=1_500.0, engage_w=2_000.0)
+    assert scene.hall.outside_since_s is None
+
+
+def test_malformed_messages_are_counted_and_change_nothing(scene: Scene) -> None:
+    scene.telemetry()
+    before = scene.hall.channels[Key("s1", "1")].telemetry
+    scene.telemetry(power_w="much")
+    scene.say("balance", b"{")
+    assert scene.hall.malformed == 2
+    assert scene.hall.channels[Key("s1", "1")].telemetry is before
+    assert scene.hall.balance is None
+
+
+def test_a_lease_runs_down_between_two_messages(scene: Scene) -> None:
+    scene.telemetry(equalization=equalization())
+    view = scene.hall.channels[Key("s1", "1")]
+    assert lease_left_s(view, scene.now_s + 5.0) == pytest.approx(15.0)
+    scene.telemetry(equalization=equalization(result="expired", expires_in_s=None))
+    assert lease_left_s(view, scene.now_s) is None
+
+
+def test_the_forecast_adds_plans_and_planned_setpoints(scene: Scene) -> None:
+    scene.telemetry("s1/load", power_w=1_000.0)
+    scene.telemetry("s1/silent", power_w=300.0)
+    scene.telemetry("s1/eq", power_w=-1_300.0, equalization=equalization())
+    segments = [{"after_s": 0.0, "power_w": 1_000.0}, {"after_s": 10.0, "power_w": 4_000.0}]
+    plan = {"boot_id": "b", "seq": 1, "unix_time_s": 0.0, "step_id": 1, "until_s": 60.0, "segments": segments}
+    scene.say("station/s1/channel/load/plan", plan)
+    steps = [{"after_s": 0.0, "power_w": -1_300.0}, {"after_s": 10.0, "power_w": -4_300.0}]
+    setpoint = {"server": "hall-a", "epoch": 1, "seq": 1, "basis": {"boot_id": "b", "seq": 1}, "ttl_s": 30.0}
+    scene.say("station/s1/channel/eq/setpoint", setpoint | {"steps": steps, "unix_time_s": 0.0})
+    edges = scene.hall.forecast(scene.now_s + 4.0, 20.0)
+    assert [(edge.after_s, edge.load_w, edge.equalization_w) for edge in edges] == [
+        (0.0, 1_300.0, -1_300.0),
+        (6.0, 4_300.0, -4_300.0),
+        (20.0, 4_300.0, -4_300.0),
+    ]
+
+
+steps_ahead = st.lists(st.tuples(st.floats(0.01, 100.0), st.floats(-1e5, 1e5)), max_size=5).map(sorted)
+courses = st.lists(st.builds(Course, st.booleans(), st.floats(-1e5, 1e5), steps_ahead), max_size=6)
+
+
+@given(courses)
+def test_a_forecast_ends_where_the_last_steps_leave_it(given_courses: list[Course]) -> None:
+    edges = ahead(given_courses, 200.0)
+    last_w = sum(course.steps[-1][1] if course.steps else course.power_w for course in given_courses)
+    assert edges[-1].total_w == pytest.approx(last_w, abs=1e-3)
+    assert [edge.after_s for edge in edges] == sorted({edge.after_s for edge in edges})
+
+
+def test_ten_comes_after_two() -> None:
+    names = ["10", "2", "a10", "a2", "1b"]
+    assert sorted(names, key=lambda name: natural(Key("s", name))) == ["1b", "2", "10", "a2", "a10"]
