@@ -47,6 +47,7 @@ PageConfig = Annotated[
     Path | None,
     typer.Option("--config", help="The dashboard.toml whose state folder is meant; without it, the defaults."),
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a program.")]
 Station = Annotated[str, typer.Argument(help="The station's id.")]
 Channel = Annotated[str, typer.Argument(help="The channel's id.")]
 
@@ -253,6 +254,43 @@ def watch(
         await (snapshot(connection, Console()) if once else follow(connection, Console(), stop))
 
     asyncio.run(until_stopped(listen))
+
+
+@app.command()
+def doctor(
+    seconds: Annotated[float, typer.Option(help="How long to listen.", min=1.0, max=600.0)] = 5.0,
+    as_json: AsJson = False,
+    host: Host = None,
+    port: Port = None,
+    loop: Loop = None,
+    config: Config = None,
+) -> None:
+    """Say what is wrong in a hall, and the command that mends it."""
+    from rich.console import Console
+
+    from zeroloop.doctor.run import diagnose
+
+    _quiet()
+    reach = _reach(host, port, loop, config)
+    raise typer.Exit(asyncio.run(diagnose(reach, seconds, Console(), as_json=as_json)))
+
+
+@app.command()
+def purge(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; without --yes it only lists.")] = False,
+    host: Host = None,
+    port: Port = None,
+    loop: Loop = None,
+    config: Config = None,
+) -> None:
+    """Remove what the broker keeps of stations that are gone, after showing it."""
+    from rich.console import Console
+
+    from zeroloop.doctor.purge import purge as remove
+
+    _quiet()
+    raise typer.Exit(remove(_reach(host, port, loop, config), Console(), yes=yes, as_json=as_json))
 
 
 # ── commands ─────────────────────────────────────────────────────────────────────────────────────────────────────
