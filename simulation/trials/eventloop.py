@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import Context
 from heapq import heappop, heappush
-from typing import Any
+from typing import Any, cast
 
 from simulation.clock import Timeline
 
@@ -22,8 +22,8 @@ class EndlessTurnError(RuntimeError):
     """Callbacks ask for callbacks without time ever passing."""
 
 
-class VirtualLoop(asyncio.AbstractEventLoop):
-    """One process's event loop.
+class VirtualLoop:
+    """One process's event loop: what asyncio's tasks, futures and timers ask of a loop, and no more.
 
     Args:
         timeline: common to all processes.
@@ -42,6 +42,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._wake_s: float | None = None
         self._tasks: list[asyncio.Task[Any]] = []
         self._dead = False
+        self._asyncio = cast("asyncio.AbstractEventLoop", self)
 
     # ── the process ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -75,7 +76,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     @contextlib.contextmanager
     def _running(self) -> Iterator[None]:
-        asyncio._set_running_loop(self)  # noqa: SLF001 - what an event loop is told to call
+        asyncio._set_running_loop(self._asyncio)  # noqa: SLF001 - what an event loop is told to call
         try:
             yield
         finally:
@@ -94,23 +95,23 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         if self.frozen or self._dead:
             return
         with self._running():
-            for _ in range(_MOST_TURNS):
-                while self._timers and self._timers[0][0] <= now_s:
-                    self._ready.append(heappop(self._timers)[2])
-                if not self._ready:
-                    break
-                for _ in range(len(self._ready)):
-                    handle = self._ready.popleft()
-                    if not handle.cancelled():
-                        handle._run()  # noqa: SLF001 - an event loop is who calls it
-                    if self._dead:
-                        return
-            else:
-                raise EndlessTurnError(f"at {now_s}: {[*self._ready, *self._timers][:3]}")
+            self._run_due(now_s)
         while self._timers and self._timers[0][2].cancelled():
             heappop(self._timers)
         if self._timers:
             self._wake(self._timers[0][0])
+
+    def _run_due(self, now_s: float) -> None:
+        for _ in range(_MOST_TURNS):
+            while self._timers and self._timers[0][0] <= now_s:
+                self._ready.append(heappop(self._timers)[2])
+            if not self._ready or self._dead:
+                return
+            for _ in range(len(self._ready)):
+                handle = self._ready.popleft() if self._ready else None
+                if handle is not None and not handle.cancelled():
+                    handle._run()  # noqa: SLF001 - an event loop is who calls it
+        raise EndlessTurnError(f"at {now_s}: {[*self._ready, *self._timers][:3]}")
 
     # ── what asyncio asks of a loop ───────────────────────────────────────────────────────────────────────────────
 
@@ -120,7 +121,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def call_soon(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> asyncio.Handle:  # noqa: ANN401
         """Call with the next turn."""
-        handle = asyncio.Handle(callback, args, self, context)
+        handle = asyncio.Handle(callback, args, self._asyncio, context)
         if not self._dead:
             self._ready.append(handle)
             self._wake(self._timeline.now_s)
@@ -146,7 +147,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         """Call at a time of the process's clock."""
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        handle = asyncio.TimerHandle(when, callback, args, self._asyncio, context)
         if not self._dead:
             self._asked += 1
             # What rounding makes of a delay must not be none: whoever waits for a time would ask for ever.
@@ -156,18 +157,18 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             self._wake(at_s)
         return handle
 
-    def create_task(self, coro: Any, **options: Any) -> "asyncio.Task[Any]":  # type: ignore[override]  # noqa: ANN401
+    def create_task(self, coro: Any, **options: Any) -> "asyncio.Task[Any]":  # noqa: ANN401
         """Begin a task."""
-        task = asyncio.Task(coro, loop=self, **options)
+        task = asyncio.Task(coro, loop=self._asyncio, **options)
         self._tasks = [known for known in self._tasks if not known.done()]
         self._tasks.append(task)
         return task
 
     def create_future(self) -> "asyncio.Future[Any]":
         """Return a future of this loop."""
-        return asyncio.Future(loop=self)
+        return asyncio.Future(loop=self._asyncio)
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> "asyncio.Future[Any]":  # type: ignore[override]  # noqa: ANN401, ARG002
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> "asyncio.Future[Any]":  # noqa: ANN401, ARG002
         """Do at once what a thread would do."""
         future = self.create_future()
         try:
@@ -183,7 +184,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             self.errors.append(f"{context.get('message')}: {error!r}")
 
     def get_debug(self) -> bool:
-        """Return False: no debugging aids."""
+        """Return False: debugging aids are for real loops."""
         return False
 
     def is_running(self) -> bool:

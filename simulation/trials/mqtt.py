@@ -189,7 +189,7 @@ class Network:
 
     # ── what the broker does ──────────────────────────────────────────────────────────────────────────────────────
 
-    def broker_hears(self, line: Line, packet: Packet) -> None:
+    def broker_hears(self, line: Line, packet: Packet) -> None:  # noqa: C901 - a packet, a case
         """Take a packet from a client."""
         if self._frozen is not None:
             self._frozen.append((line, packet))
@@ -205,11 +205,7 @@ class Network:
                 self._lines.append(line)
                 line.down.send(Packet("connack"))
             case "subscribe":
-                line.subscribe(packet.filters)
-                for topic, payload in self.retained.items():
-                    qos = max((qos for pattern, qos in packet.filters if matches(pattern, topic)), default=None)
-                    if qos is not None:
-                        line.down.send(Packet("publish", topic, payload, qos, retain=True))
+                self._subscribe(line, packet.filters)
             case "publish":
                 if packet.qos:
                     line.down.send(Packet("puback", number=packet.number))
@@ -222,6 +218,16 @@ class Network:
                 self._forget(line)
                 if line.will is not None:
                     self.publish(line.will)
+            case other:
+                raise AssertionError(f"a client sends no {other}")
+
+    def _subscribe(self, line: Line, filters: tuple[tuple[str, int], ...]) -> None:
+        """Send all that is retained, in no order that anybody may rely on."""
+        line.subscribe(filters)
+        for topic, payload in self.retained.items():
+            qos = max((qos for pattern, qos in filters if matches(pattern, topic)), default=None)
+            if qos is not None:
+                line.down.send(Packet("publish", topic, payload, qos, retain=True))
 
     def publish(self, packet: Packet) -> None:
         """Keep what is retained, and hand a message to everybody who wants it."""

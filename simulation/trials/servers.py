@@ -8,20 +8,21 @@ from typing import cast
 
 from equalizer.config import EqualizerSettings
 from equalizer.fencing import Standing
-from equalizer.ledger import Ledger, SavedAccount
+from equalizer.ledger import Ledger, SavedAccount, StandingOrders
 from equalizer.service import EqualizerService
 from simulation.trials.process import Computer, Process
 from simulation.trials.session import VirtualSession
 from transport.session import Session
 
 
-class VirtualLedger:
+class VirtualLedger(Ledger):
     """A disk: it outlives the process, unless it is lost with the computer."""
 
     def __init__(self) -> None:
-        self.damaged: list[str] = []
+        super().__init__(Path(), "trial")
         self._epoch = 0
         self._account = SavedAccount()
+        self._orders = StandingOrders()
 
     def epoch(self) -> int:
         """Return the highest epoch that was stored."""
@@ -38,6 +39,14 @@ class VirtualLedger:
     def store_account(self, account: SavedAccount) -> None:
         """Store the energy account."""
         self._account = account
+
+    def orders(self) -> StandingOrders:
+        """Return what operators had ordered."""
+        return self._orders
+
+    def store_orders(self, orders: StandingOrders) -> None:
+        """Store what operators have ordered."""
+        self._orders = orders
 
 
 class ServerProcess(Process):
@@ -67,7 +76,7 @@ class ServerProcess(Process):
             base_dir=Path(),
             clock=self.clock,
             utc=self.utc,
-            ledger=cast("Ledger", ledger),
+            ledger=ledger,
             open_session=cast("Callable[..., Session]", partial(VirtualSession, self)),
         )
         self.loop.create_task(self._run())

@@ -26,6 +26,7 @@ class VirtualSession:
         *,
         client_id: str,  # noqa: ARG002 - the production's are unique
         on_message: Callable[[str, bytes, bool], None],
+        routes: object = None,  # noqa: ARG002 - a short cut of the production's, to the same handlers
         on_connected: Callable[[], None] = lambda: None,
         on_disconnected: Callable[[str], None] = lambda _reason: None,
         will: Will | None = None,
@@ -35,6 +36,7 @@ class VirtualSession:
         self.broker = broker
         self.connected = False
         self.dropped_messages = 0
+        self.peer_expiry_unix_time_s: float | None = None
         self._process = process
         self._on_message = on_message
         self._on_connected = on_connected
@@ -97,11 +99,13 @@ class VirtualSession:
         if self.connected:
             self._send(Packet("subscribe", filters=filters))
 
-    def publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> None:
+    def publish(
+        self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False, only_now: bool = False
+    ) -> None:
         """Send a message; what becomes of it without a connection is as in production."""
         packet = Packet("publish", topic, payload, qos, retain)
         if not self.connected:
-            if qos and not retain:
+            if qos and not retain and not only_now:
                 self._held.append(packet)
             else:
                 self.dropped_messages += 1
@@ -142,8 +146,8 @@ class VirtualSession:
         """Find a packet in the socket: the process looks at it with its next turn."""
         self._process.loop.call_soon(self._take, self._line, packet)
 
-    def _take(self, line: Line, packet: Packet) -> None:
-        if line is not self._line:
+    def _take(self, line: Line | None, packet: Packet) -> None:
+        if line is None or line is not self._line:
             return
         self._got_s = self._clock()
         match packet.kind:
@@ -161,6 +165,8 @@ class VirtualSession:
                     self._answer.set_exception(ConnectionFailedError("nobody listens"))
                 else:
                     self._drop("the connection was lost")
+            case other:
+                raise AssertionError(f"a broker sends no {other}")
 
     def _connected(self) -> None:
         if self._answer is None or self._answer.done():
@@ -181,7 +187,7 @@ class VirtualSession:
         for packet in held:
             self.publish(packet.topic, packet.payload, qos=packet.qos, retain=packet.retain)
 
-    def _housekeep(self, line: Line) -> None:
+    def _housekeep(self, line: Line | None) -> None:
         if line is not self._line:
             return
         now_s = self._clock()

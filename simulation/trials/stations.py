@@ -1,4 +1,4 @@
-"""A station of the trial: the production's link, rack, keeper and simulated driver, ticked as its service ticks them."""
+"""A station of the trial: the production's link, rack, keeper and simulated driver, ticked as the service does."""
 
 import asyncio
 from collections.abc import Callable, Mapping
