@@ -68,8 +68,10 @@ format: $(dev) ## what ruff can mend by itself
 	$(bin)/ruff check --fix-only .
 	$(bin)/ruff format .
 
-schema: $(dev) ## the JSON Schemas, made again from the models
+schema: $(dev) ## the JSON Schemas and the AsyncAPI document, made again from the models
 	$(bin)/zeroloop schema
+	$(bin)/zeroloop schema --asyncapi
+	$(bin)/zeroloop schema --asyncapi --out docs/reference/asyncapi.html
 
 constraints: $(dev) ## constraints.txt, made again from what is installed
 	$(bin)/python .ci/constraints.py > constraints.new

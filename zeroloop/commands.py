@@ -358,11 +358,16 @@ def target(
 
 
 @app.command()
-def schema(out: Annotated[Path | None, typer.Option(help="The folder; without it, the project's own.")] = None) -> None:
-    """Write the JSON Schemas of all payloads."""
-    from zeroloop.schema import FOLDER, write
+def schema(
+    out: Annotated[Path | None, typer.Option(help="The folder, or the file; without it, the project's own.")] = None,
+    asyncapi: Annotated[
+        bool, typer.Option("--asyncapi", help="One AsyncAPI 3 document; a FILE.html shows it to people.")
+    ] = False,
+) -> None:
+    """Write the JSON Schemas of all payloads, or the contract as an AsyncAPI document."""
+    from zeroloop.schema import FOLDER, write, write_asyncapi
 
-    for path in write(FOLDER if out is None else out):
+    for path in [write_asyncapi(out)] if asyncapi else write(FOLDER if out is None else out):
         typer.echo(path)
 
 

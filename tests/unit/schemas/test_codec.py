@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.codec import MAX_PAYLOAD_BYTES, MalformedError, MalformedReason, decode, encode
+from schemas.examples import EXAMPLES
 from schemas.messages import (
     PAYLOADS,
     ChannelPlan,
@@ -21,7 +22,6 @@ from schemas.messages import (
     Severity,
     StationStatus,
 )
-from tests.unit.schemas.examples import EXAMPLES
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 texts = st.text(st.characters(codec="utf-8"), max_size=200)
