@@ -372,3 +372,18 @@ def test_a_freeze_that_ends_leaves_what_was_sent_ahead_as_it_was() -> None:
     plant.run(4.0)
     changes = plant.eq().commanded[commanded:]
     assert len(changes) <= 1, changes
+
+
+@pytest.mark.parametrize(
+    ("load_w", "taken"), [(30_000.0, "e1"), (60_000.0, "e2"), (-30_000.0, "e1"), (-60_000.0, "e2")]
+)
+def test_of_two_equal_batteries_the_channel_that_loses_least_is_taken(load_w: float, taken: str) -> None:
+    curves = {
+        ("s", "e1"): ((10e3, 0.90), (30e3, 0.97), (60e3, 0.90)),
+        ("s", "e2"): ((10e3, 0.85), (30e3, 0.90), (60e3, 0.97)),
+    }
+    plant = Plant(policy=Policy.DWELL, equalizers=2, curves=curves).settled()
+    plant.load(ch=1, power_w=load_w)
+    plant.run(5)
+    assert {order.channel for _, order in plant.changes} == {taken}
+    assert abs(plant.total_w) < 50
