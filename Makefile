@@ -14,7 +14,7 @@ dev := $(VENV)/.zeroloop-dev-$(pins)
 bin := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos test-pythons tools bench fuzz soak lint format schema constraints clean
+.PHONY: help demo test chaos soak test-pythons tools bench fuzz mutants lint format release audit schema constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,17 @@ format: $(dev) ## what ruff can mend by itself
 	$(bin)/ruff format .
 
 schema: $(dev) ## the JSON Schemas and the AsyncAPI document, made again from the models
+mutants: $(dev) ## small changes to the code that power depends on: do the tests notice?
+	@$(bin)/mutmut --version >/dev/null 2>&1 || $(bin)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[mutation]'
+	$(bin)/python -m tests.mutants
+
+release: ## wheel, source archive, SBOM with licences and checksums, in dist/
+	@.ci/release
+
+audit: ## the pinned releases against the known vulnerabilities
+	@.ci/audit
+
+schema: $(dev) ## the JSON Schemas, made again from the models
 	$(bin)/zeroloop schema
 	$(bin)/zeroloop schema --asyncapi
 	$(bin)/zeroloop schema --asyncapi --out docs/reference/asyncapi.html
