@@ -58,6 +58,9 @@ fuzz: $(dev) ## hostile bytes for every parser; MINUTES=5 says for how long
 soak: $(dev) ## random halls under random faults, looking for what may never happen; MINUTES=60
 	$(bin)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
+floods: $(dev) tools ## rogue clients at full speed beside a loop, as a table; root
+	$(bin)/python -m tests.floods $(STEPS)
+
 lint: $(dev) ## ruff, mypy and the layers
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
