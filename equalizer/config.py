@@ -7,11 +7,12 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from schemas.messages import Name, Policy
 from schemas.settings import BrokerSettings, Section
+from schemas.topics import NAME_PATTERN
 
 Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Efficiency = Annotated[float, Field(gt=0.0, le=1.0)]
-NameOrAny = Name | Literal["*"]
+NameOrAny = Annotated[str, Field(pattern=rf"^(\*|{NAME_PATTERN.strip('^$')})$")]
 """A name, or `*` for all."""
 AUTO = "auto"
 FIRST_ENGAGE_W = 1000.0
@@ -108,6 +109,16 @@ class MeterSection(Section):
         return tuple(self.power_key.split(".")) if self.power_key else ()
 
 
+class PlausibilitySection(Section):
+    """What telemetry is believed."""
+
+    tolerance_ratio: NonNegative = 0.1
+    tolerance_w: NonNegative = 500.0
+    """Voltage times current may differ from the power by this, and by the ratio of it."""
+    rating_w: Positive = 1_000_000.0
+    """Above the power of every channel of the loop; what says more is not believed."""
+
+
 class MetricsSection(Section):
     """Prometheus."""
 
@@ -189,6 +200,7 @@ class EqualizerSettings(Section):
     telemetry: TelemetrySection = TelemetrySection()
     setpoint: SetpointSection = SetpointSection()
     meter: MeterSection = MeterSection()
+    plausibility: PlausibilitySection = PlausibilitySection()
     metrics: MetricsSection = MetricsSection()
     dashboard: DashboardSection = DashboardSection()
     discovery: DiscoverySection = DiscoverySection()

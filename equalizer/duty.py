@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from equalizer import fencing, standby
 from equalizer.control.state import Decision
+from equalizer.doubts import DoubtReporter
 from equalizer.errors import DuplicateServerError
 from equalizer.farewell import Farewell
 from equalizer.fencing import Fence, Identity, Standing
@@ -28,6 +29,7 @@ _MARKER_S = 3.0
 """If its own announcement has not come back by then, it never will: the broker does not let this server read it."""
 MATERIAL_RATIO = 0.25
 """Part of `release_w` by which the loop must move to be looked at between the regular cycles."""
+_STORE_AGAIN_S = 5.0
 _STALLED_S = 3.0
 _STALLED_PERIODS = 3.0
 _NAMESAKE_S = 2.5
@@ -94,6 +96,7 @@ class Duty:
         self._conflict_s = 0.0
         self._stations: dict[str, Presence] = {}
         self._silent = False
+        self._doubts = DoubtReporter(voice)
         self._farewell = Farewell(helm, clock=clock)
         self._leaving = False
         self._lost = False
@@ -105,6 +108,8 @@ class Duty:
         self._namesake_s: float | None = None
         self._spoken = False
         self._follows: Identity | None = None
+        self._unstored = False
+        self._stored_s = clock()
 
     # ── the connection ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -152,6 +157,7 @@ class Duty:
         self._watch = standby.begun(self._watch, self._clock())
         self._rhythm.stop()
         self._helm.restart()
+        self._doubts.forget()
         self._link.reset(self._helm.book)
         self._subscribe()
 
@@ -254,6 +260,8 @@ class Duty:
         if self._leaving:
             return
         self._keep_orders()
+        if self._unstored and self._clock() - self._stored_s >= _STORE_AGAIN_S:
+            self._store(self.fence.epoch)
         if not self.connected:
             self._helm.look()  # what is known grows old
             return
@@ -264,6 +272,7 @@ class Duty:
         self._hears = heard != self._heard
         if self._current and self._helm.phase is not Phase.STARTING:
             self._say_silence(self._helm.image.channels_stale, self._helm.image.channels)
+            self._doubts.tell(self._helm.book.doubts)
         if self.speaks and self._announced:
             if self._timing.enabled and self._current and self._claimed_s is None:
                 self._announce(self.phase)
@@ -355,6 +364,11 @@ class Duty:
             )
         )
 
+    def announcement_cleared(self) -> None:
+        """Announce this server again: somebody has removed what stations find it by."""
+        if not self._leaving and self._announced and self.speaks:
+            self._announce(self.phase)
+
     def echo(self, station: str, channel: str, echo: SetpointEcho, *, fresh: bool) -> None:
         """Take note of what a channel last decided on."""
         if self._leaving:
@@ -362,9 +376,7 @@ class Duty:
         elif fresh:
             self._voice.clerk.echo(station, channel, echo)
         if not self._leaving:
-            # Where others stand by, what a station has obeyed while this server was away counts like what it obeys now.
-            meanwhile = self._timing.enabled and self._link.of_unknown_age
-            self._follow(fencing.echoed(self.fence, echo, fresh=fresh or meanwhile))
+            self._follow(fencing.echoed(self.fence, echo, fresh=fresh))
 
     def _follow(self, fence: Fence) -> None:
         if fence.standing is not Standing.STANDBY or self.fence.standing is Standing.STANDBY:
@@ -400,11 +412,19 @@ class Duty:
 
     def _store(self, epoch: int) -> None:
         """Store an epoch; where the disk fails, the retained announcement has to remember it."""
+        self._stored_s = self._clock()
         try:
             self._ledger.store_epoch(epoch)
         except OSError as error:
-            _LOG.error("epoch_not_stored epoch=%d error=%r", epoch, str(error))
-            self._voice.event("epoch_not_stored", str(error), Severity.WARNING)
+            if not self._unstored:
+                self._unstored = True
+                _LOG.error("epoch_not_stored epoch=%d error=%r", epoch, str(error))
+                self._voice.event("epoch_not_stored", str(error), Severity.WARNING)
+            return
+        if self._unstored:
+            self._unstored = False
+            _LOG.info("epoch_stored_again epoch=%d", epoch)
+            self._voice.event("epoch_stored_again", f"epoch {epoch} is stored")
 
     def _leave_standby(self, now_s: float) -> float:
         """Take the place of a server that has gone; return when to look again."""

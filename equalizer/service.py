@@ -36,6 +36,7 @@ _LOG = logging.getLogger(__name__)
 
 _SECOND_S = 1.0
 _SAVE_EVERY_S = 30.0
+_SAVE_AGAIN_S = 5.0
 _FLUSH_S = 2.0
 
 
@@ -73,7 +74,7 @@ class EqualizerService:
         demand(settings.broker, "equalizer")
         self._expiry = ExpiryWatch(utc, lambda severity, code, text: self._voice.event(code, text, severity))
         self._reached = asyncio.Event()
-        self._duties: list[Duty] = []
+        self._unsaved = False
         self._journal = Journal(
             base_dir / settings.state.dir / f"decisions-{settings.loop.name}.jsonl",
             most_bytes=settings.state.decision_log_bytes,
@@ -115,11 +116,6 @@ class EqualizerService:
                     task.result()
 
     # ── the parts ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-    @property
-    def standing(self) -> fencing.Standing:
-        """Whether it is in charge; before it runs, it is not."""
-        return self._duties[0].fence.standing if self._duties else fencing.Standing.STANDBY
 
     @property
     def phase(self) -> Phase:
@@ -178,7 +174,6 @@ class EqualizerService:
             clock=clock,
             log_lines=lambda: {"written": self._journal.written, "lost": self._journal.lost},
         )
-        self._duties = [self._duty]
         self._desk = CommandDesk(self._duty, malformed=self._malformed_command, utc=utc)
         self._session = self._open_session(
             settings.broker,
@@ -218,7 +213,7 @@ class EqualizerService:
             self._duty.second()
             self._supervisor.alive(report.hindrance(self._duty.condition(), self._helm) or self.phase)
             self._expiry.look(self.settings.broker, self._session.peer_expiry_unix_time_s)
-            if self._clock() - saved_s >= _SAVE_EVERY_S:
+            if self._clock() - saved_s >= (_SAVE_AGAIN_S if self._unsaved else _SAVE_EVERY_S):
                 saved_s = self._clock()
                 await asyncio.to_thread(self._save)
 
@@ -242,7 +237,22 @@ class EqualizerService:
         try:
             self._ledger.store_account(self._helm.saved)
         except OSError as error:
-            _LOG.error("energy_not_saved error=%r", str(error))
+            self._tell_of_disk(str(error))
+        else:
+            self._tell_of_disk(None)
+
+    def _tell_of_disk(self, trouble: str | None) -> None:
+        """Say once that the account cannot be stored, and once that it can again."""
+        if (trouble is not None) is self._unsaved:
+            return
+        self._unsaved = trouble is not None
+        if trouble is None:
+            _LOG.info("energy_saved_again")
+            self._voice.event("energy_saved_again", "the energy account is stored again")
+            return
+        _LOG.error("energy_not_saved error=%r", trouble)
+        text = f"{trouble}; a restart would go on with an older energy account"
+        self._voice.event("energy_not_saved", text, Severity.WARNING)
 
     async def _advertise(self) -> None:
         """Announce the broker by DNS-SD once it has been reached, until cancelled."""

@@ -6,6 +6,7 @@ from typing import Any, NoReturn, TypeVar, get_args
 
 import msgspec
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 
 from schemas.loads import KEYS, LoadTelemetry, Telemetry
 from schemas.messages import ChannelTelemetry, Message
@@ -30,8 +31,6 @@ class MalformedReason(StrEnum):
     WRONG_TYPE = "wrong_type"
     OUT_OF_RANGE = "out_of_range"
     UNEXPECTED_RETAIN = "unexpected_retain"
-    MUTED = "muted"
-    """Dropped unread, for a second: the topic has brought too much that was malformed."""
 
 
 class MalformedError(ValueError):
@@ -46,9 +45,14 @@ def encode(message: Message) -> bytes:
     """Return a message as the contract's JSON.
 
     Raises:
-        MalformedError: the message is longer than the contract allows.
+        MalformedError: the message is longer than the contract allows, or a text of it is no UTF-8.
     """
-    payload = message.__pydantic_serializer__.to_json(message)
+    try:
+        payload = message.__pydantic_serializer__.to_json(message)
+    except PydanticSerializationError:
+        raise MalformedError(
+            MalformedReason.WRONG_TYPE, "a text holds half a character, which UTF-8 cannot say"
+        ) from None
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise MalformedError(MalformedReason.OVERSIZED, _oversized(payload))
     return payload

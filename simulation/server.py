@@ -168,6 +168,9 @@ class Server:
     def overheard(self, station: str, channel: str, setpoint: Setpoint) -> None:
         """There is no other server."""
 
+    def announcement_cleared(self) -> None:
+        """Nobody removes anything here."""
+
     def station(self, name: str, presence: Presence | None, *, retained: bool) -> None:
         """The book knows."""
 

@@ -23,7 +23,7 @@ from transport.session import ConnectionFailedError
 
 LOCAL_BROKER = BrokerSettings(host="127.0.0.1", port=1883)
 _FIRST_PAUSE_S = 1.0
-_LONGEST_PAUSE_S = 15.0
+_LONGEST_PAUSE_S = 5.0
 
 _log = logging.getLogger(__name__)
 

@@ -85,7 +85,6 @@ class Link:
         telemetry_period_s: the station's own; it is compared with what the server expects.
         clock: monotonic seconds.
         utc: seconds since 1970, for labels.
-        open_session: makes the connection to the broker.
     """
 
     def __init__(
@@ -96,7 +95,6 @@ class Link:
         telemetry_period_s: float,
         clock: Callable[[], float],
         utc: Callable[[], float],
-        open_session: Callable[..., Session] = Session,
     ) -> None:
         self.loop: str | None = None
         """The loop's name; null until one is found."""
@@ -107,7 +105,6 @@ class Link:
         self._telemetry_period_s = telemetry_period_s
         self._clock = clock
         self._utc = utc
-        self._open_session = open_session
         self._session: Session | None = None
         self._leaving = False
         self._lost = False
@@ -125,16 +122,20 @@ class Link:
         """Until when the certificate holds that the broker showed; null without TLS or connection."""
         return None if self._session is None else self._session.peer_expiry_unix_time_s
 
-    async def run(self, connection: Connection, inbox: Inbox) -> None:
-        """Stay connected to a loop's broker until cancelled or closed; `inbox` acts on what arrives."""
-        self._inbox = inbox
+    async def run(self, connection: Connection, inbox: Inbox, *, give_up_s: float | None = None) -> None:
+        """Stay connected to a loop's broker until cancelled or closed; `inbox` acts on what arrives.
+
+        Raises:
+            ConnectionFailedError: the broker has been gone for `give_up_s`; null: that never happens.
+        """
+        before, self._inbox = self._session, inbox
         self.loop = loop = connection.loop
         self._channel_topics = {
             (channel, leaf): channel_topic(loop, self.identity.station, channel, leaf)
             for channel in self.identity.channels
             for leaf in (ChannelTopic.TELEMETRY, ChannelTopic.PLAN, ChannelTopic.REPLY)
         }
-        self._session = self._open_session(
+        self._session = Session(
             connection.broker,
             # A second station of the same name is told apart before it can throw this one out.
             client_id=unguessable(self.identity.station),
@@ -144,7 +145,9 @@ class Link:
             will=Will(self._own_status, encode(self._status(Presence.OFFLINE))),
             clock=self._clock,
         )
-        await self._session.run()
+        if before is not None:
+            self._session.inherit(before)
+        await self._session.run(give_up_s=give_up_s)
 
     async def close(self) -> None:
         """Say `offline` and take leave: a clean disconnect sends no will."""
@@ -269,6 +272,8 @@ class Link:
                 inbox.on_command(channel, self._command(channel, payload))
             case LoopAddress(leaf=LoopTopic.SERVER):
                 self._heed_server(decode(ServerAnnouncement, payload))
+            case StatusAddress() if not payload:
+                self._correct_status("cleared")
             case StatusAddress():
                 self._heed_own_status(decode(StationStatus, payload))
             case _:
@@ -305,14 +310,10 @@ class Link:
 
     def _heed_own_status(self, status: StationStatus) -> None:
         """Correct a late will; tell of another station that took the name."""
-        session = self._session
-        if session is None or self._leaving:
+        if self._session is None or self._leaving:
             return
         if status.status is Presence.OFFLINE:
-            _log.info("status_corrected reason=late_will boot_id=%s", status.boot_id)
-            self._publish_status(session, Presence.ONLINE)
-            if self._inbox is not None:
-                self._inbox.on_connected()  # who took this station for gone has forgotten its telemetry
+            self._correct_status(f"late_will boot_id={status.boot_id}")
         elif status.boot_id != self.identity.boot_id and status.boot_id not in self._complained_of:
             self._complained_of.add(status.boot_id)
             text = (
@@ -321,6 +322,14 @@ class Link:
             )
             _log.error("duplicate_station station=%s boot_id=%s", self.identity.station, status.boot_id)
             self.event(Severity.ALARM, "duplicate_station", text)
+
+    def _correct_status(self, reason: str) -> None:
+        """Say once more that this station is there, and everything else: who took it for gone has forgotten that."""
+        if self._session is None or self._inbox is None or self._leaving:
+            return
+        _log.info("status_corrected reason=%s", reason)
+        self._publish_status(self._session, Presence.ONLINE)
+        self._inbox.on_connected()
 
     def _drop(self, topic: str, error: MalformedError) -> None:
         self._tally.malformed[error.reason] += 1

@@ -11,7 +11,7 @@ from pathlib import Path
 from schemas.messages import Severity
 from station.claim import living_namesake
 from station.config import StationSettings
-from station.connection import CACHE_FILE, Connection
+from station.connection import CACHE_FILE, Connection, Source
 from station.discovery import DiscoveryRequest, discover
 from station.drivers.protocol import Driver
 from station.errors import DuplicateStationError, StationError
@@ -26,6 +26,8 @@ from transport.supervision import NOBODY, Supervisor
 from transport.tls import ExpiryWatch
 
 _RETRY_S = 1.0
+_LOOK_AGAIN_S = 10.0
+"""Without its broker for so long, a station looks whether that has moved."""
 _LONGEST_WIND_DOWN_S = 30.0
 _WIND_DOWN_MARGIN_S = 2.0
 _STORE_S = 5.0
@@ -144,6 +146,7 @@ class StationService:
     def _tell_of_disk(self, trouble: str | None) -> None:
         if trouble is None:
             _log.info("state_stored_again file=%s", self._store.path)
+            self._link.event(Severity.INFO, "state_stored_again", "modes and epochs are remembered again")
             return
         _log.error("state_not_stored error=%r", trouble)
         self._link.event(
@@ -224,7 +227,13 @@ class StationService:
                 _log.warning("broker_lost_again error=%r", str(error))
                 await asyncio.sleep(_RETRY_S)
                 continue
-            await self._link.run(connection, rack)
+            # A broker that was found may move; one that is configured has its place, and is waited for.
+            give_up_s = None if connection.source is Source.CONFIGURED else _LOOK_AGAIN_S
+            try:
+                await self._link.run(connection, rack, give_up_s=give_up_s)
+            except ConnectionFailedError as error:
+                _log.warning("broker_given_up error=%r action=looking_again", str(error))
+                continue
             return
 
     async def _watch_expiry(self) -> None:

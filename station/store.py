@@ -19,6 +19,7 @@ from transport.files import write_atomically
 
 STATE_FILE = "channels.json"
 LOCK_FILE = "station.lock"
+_RETRY_S = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -187,9 +188,11 @@ class Keeper:
         return channel_id in self._pending
 
     async def run(self) -> None:
-        """Write whenever something was handed over, until cancelled."""
+        """Write whenever something was handed over, and again after a failure, until cancelled."""
         while True:
-            await self._wanted.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_RETRY_S if self._failing else None):
+                    await self._wanted.wait()
             self._wanted.clear()
             batch, self._waiting = self._waiting, []
             await self._write(dict(self._channels))

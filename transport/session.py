@@ -6,11 +6,13 @@ so nothing old is ever sent after a loss but the QoS 1 messages that nobody ackn
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import random
 import secrets
 import socket
 import ssl
+import sys
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +35,10 @@ _LAST_RETRY_S = 5.0
 _HOUSEKEEPING_S = 1.0
 _HELD_MESSAGES = 1000
 _READS_PER_WAKE = 4
+_CLOGGED_BYTES = 4096
+"""So much that was not sent yet, and QoS 0 waits here, where the newest of a topic replaces the older."""
+_TCP_NOTSENT_LOWAT = 25  # <linux/tcp.h>; Python names it from 3.12 on
+_SIOCOUTQNSD = 0x894B  # <linux/sockios.h>
 
 
 class TransportError(Exception):
@@ -84,8 +90,6 @@ class Session:
         routes: who takes the QoS 0 messages of a topic without this detour; may change at any time.
         on_connected: called after every handshake: subscribe here and publish what must be known.
         on_disconnected: called with the reason after every loss.
-        on_refused: called with topic and reason where the broker acknowledges a message and will not pass it on; only
-            MQTT 5 has words for that.
         will: published by the broker when the connection is lost.
         clock: monotonic seconds.
         keepalive_s: a dead connection is noticed after twice that at the latest.
@@ -100,7 +104,6 @@ class Session:
         routes: Routes | None = None,
         on_connected: Callable[[], None] = lambda: None,
         on_disconnected: Callable[[str], None] = lambda _reason: None,
-        on_refused: Callable[[str, str], None] = lambda _topic, _reason: None,
         will: Will | None = None,
         clock: Callable[[], float],
         keepalive_s: int = 10,
@@ -116,7 +119,6 @@ class Session:
         self._routes: Routes = {} if routes is None else routes
         self._on_connected = on_connected
         self._on_disconnected = on_disconnected
-        self._on_refused = on_refused
         self._will = will
         self._clock = clock
         self._keepalive_s = keepalive_s
@@ -133,8 +135,13 @@ class Session:
         self._held: deque[_Outgoing] = deque(maxlen=_HELD_MESSAGES)
         self._arrived: deque[tuple[str, bytes, bool]] = deque()
 
-    async def run(self) -> None:
-        """Connect, and connect again after every loss, until closed or cancelled."""
+    async def run(self, *, give_up_s: float | None = None) -> None:
+        """Connect, and connect again after every loss, until closed or cancelled.
+
+        Raises:
+            ConnectionFailedError: there has been no connection for `give_up_s`; null: that never happens.
+        """
+        lost_s = self._clock()
         retry_s = _FIRST_RETRY_S
         failing = False
         while not self._closing:
@@ -142,6 +149,8 @@ class Session:
                 try:
                     await self.connect_once(_LAST_RETRY_S)
                 except ConnectionFailedError as error:
+                    if give_up_s is not None and self._clock() - lost_s >= give_up_s:
+                        raise
                     if not failing:
                         _LOG.warning("broker unreachable %s; trying on", error)
                         failing = True
@@ -152,6 +161,12 @@ class Session:
                 _LOG.info("broker back host=%s port=%d", self.broker.host, self.broker.port)
             failing, retry_s = False, _FIRST_RETRY_S
             await self._lost.wait()
+            lost_s = self._clock()
+
+    def inherit(self, other: "Session") -> None:
+        """Send what another session still holds that has given its broker up."""
+        self._held.extend(other._held)  # noqa: SLF001 - of the same class
+        other._held.clear()  # noqa: SLF001
 
     async def connect_once(self, timeout_s: float) -> None:
         """Make one attempt.
@@ -210,7 +225,7 @@ class Session:
             else:
                 self.dropped_messages += 1
             return
-        if qos == 0 and (self._starved or client.want_write()):
+        if qos == 0 and (self._starved or client.want_write() or self._is_clogged()):
             if self._starved.pop(topic, None) is not None:
                 self.dropped_messages += 1
             self._starved[topic] = _Outgoing(topic, payload, retain)
@@ -228,17 +243,6 @@ class Session:
                 while self.connected and (self._writing or self._starved or self._unacknowledged):
                     self._progress.clear()
                     await self._progress.wait()
-
-    def hold(self) -> None:
-        """Read nothing more until `resume`, as a client that is too slow."""
-        if self._socket is not None:
-            asyncio.get_running_loop().remove_reader(self._socket.fileno())
-
-    def resume(self) -> None:
-        """Read again."""
-        if self._socket is not None:
-            asyncio.get_running_loop().add_reader(self._socket.fileno(), self._readable)
-            self._readable()
 
     async def close(self) -> None:
         """Send what waits, take leave of the broker (no will), and end `run`."""
@@ -354,10 +358,10 @@ class Session:
         if client.want_write() and client.loop_write() not in _TOLERABLE:
             self._fail("the connection was lost")
             return
-        while self._starved and not client.want_write():
+        while self._starved and not client.want_write() and not self._is_clogged():
             message = self._starved.pop(next(iter(self._starved)))
             client.publish(message.topic, message.payload, 0, message.retain)
-        waiting = client.want_write()
+        waiting = client.want_write() or bool(self._starved)
         if waiting != self._writing and tapped.fileno() >= 0:
             loop = asyncio.get_running_loop()
             if waiting:
@@ -367,6 +371,10 @@ class Session:
             self._writing = waiting
         if not waiting:
             self._progress.set()
+
+    def _is_clogged(self) -> bool:
+        """Tell whether the kernel holds bytes that the link did not take yet: what waits there cannot be replaced."""
+        return self._socket is not None and _unsent_bytes(self._socket.fileno()) >= _CLOGGED_BYTES
 
     def _housekeep(self) -> None:
         client = self._client
@@ -437,13 +445,10 @@ class Session:
         self._arrived.append((message.topic, bytes(message.payload), message.retain))
 
     def _acknowledged(
-        self, _client: Client, _userdata: object, mid: int, reason: ReasonCode, _properties: Properties | None
+        self, _client: Client, _userdata: object, mid: int, _reason: ReasonCode, _properties: Properties | None
     ) -> None:
-        message = self._unacknowledged.pop(mid, None)
-        if message is not None:
+        if self._unacknowledged.pop(mid, None) is not None:
             self._progress.set()
-            if reason.is_failure:
-                self._on_refused(message.topic, str(reason).lower())
 
     def _dispatch(self, topic: str, payload: bytes, retained: bool) -> None:  # noqa: FBT001 - the callback's signature
         try:
@@ -460,6 +465,9 @@ def _open(broker: BrokerSettings, timeout_s: float) -> socket.socket:
     raw = socket.create_connection((broker.host, broker.port), timeout=timeout_s)
     try:
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sys.platform == "linux":
+            # The socket is called writable below this; the kernel would keep megabytes for a link that is starved.
+            raw.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, _CLOGGED_BYTES)
         context = tls.client_context(broker)
         if context is not None:
             raw = context.wrap_socket(raw, server_hostname=tls.expected_host(broker))
@@ -468,6 +476,13 @@ def _open(broker: BrokerSettings, timeout_s: float) -> socket.socket:
         raw.close()
         raise
     return raw
+
+
+def _unsent_bytes(descriptor: int) -> int:
+    """Return what was written and has never been sent; 0 where the system does not tell."""
+    if sys.platform != "linux" or descriptor < 0:
+        return 0
+    return int.from_bytes(fcntl.ioctl(descriptor, _SIOCOUTQNSD, bytes(4)), sys.byteorder)
 
 
 def unguessable(name: str) -> str:

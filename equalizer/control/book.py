@@ -9,6 +9,7 @@ from math import inf, isfinite
 from equalizer.control.announcements import Announcements
 from equalizer.control.forecast import GRID_S, LARGEST_W, MICRO, Plan, is_usable
 from equalizer.control.image import ChannelKey, EqualizationView, LoopImage
+from equalizer.control.plausibility import DOUBTED_AFTER, Doubt, doubt
 from equalizer.control.records import ChannelRecord, StationRecord, Tally
 from equalizer.control.settings import ControlSettings
 from schemas.loads import Telemetry
@@ -23,6 +24,8 @@ class LoopBook:
     def __init__(self, settings: ControlSettings) -> None:
         self.ignored: Counter[str] = Counter()
         """Messages that changed nothing, and plans that were dropped, by reason."""
+        self.doubts: dict[ChannelKey, Doubt] = {}
+        """Channels that are not believed, and why."""
         self._settings = settings
         self._stations: dict[str, StationRecord] = {}
         self._tally = Tally()
@@ -63,6 +66,9 @@ class LoopBook:
         power_w = telemetry.power_w
         if not -LARGEST_W <= power_w <= LARGEST_W:
             self.ignored["out_of_range" if isfinite(power_w) else "not_finite"] += 1
+            return
+        reason = doubt(power_w, telemetry.voltage_v, telemetry.current_a, self._settings.plausibility)
+        if (reason is not None or record.doubted) and self._is_distrusted(record, telemetry, reason, now_s):
             return
         power_uw = round(power_w * MICRO)
         if retained and not record.known and telemetry.equalization is None:
@@ -297,6 +303,29 @@ class LoopBook:
         elif record.plan is not None:
             announcements.compare(record, record.plan, now_s)
 
+    def _is_distrusted(self, record: ChannelRecord, telemetry: Telemetry, reason: Doubt | None, now_s: float) -> bool:
+        """Leave out a measurement that cannot be true; who goes on saying such things is of unknown power."""
+        if reason is None:
+            record.doubted = 0
+            self.doubts.pop(record.key, None)
+            return False
+        self.ignored[reason.value] += 1
+        record.doubted += 1
+        if reason is Doubt.POWER_MISMATCH and record.doubted < DOUBTED_AFTER and record.known:
+            return True
+        self.doubts[record.key] = reason
+        if not record.known:
+            # Nothing better is known of it.
+            rating_w = self._settings.plausibility.rating_w
+            power_uw = round(min(max(telemetry.power_w, -rating_w), rating_w) * MICRO)
+            self._turn(record, telemetry, power_uw, now_s, retained=True)
+        elif record.fresh:
+            self._silence(record, record.equalization)
+        record.boot_id = telemetry.boot_id
+        record.seq = telemetry.seq
+        record.station.awaited.discard(record.name)
+        return True
+
     def _silence(self, record: ChannelRecord, equalization: Equalization | None) -> None:
         """Take a channel as stale, or as gone where its station is gone and said that it leaves 0 W."""
         self._announcements.drop(record)
@@ -350,4 +379,5 @@ class LoopBook:
         record.closed = True
         self._list(record)
         record.station.awaited.discard(record.name)
+        self.doubts.pop(record.key, None)
         del record.station.channels[record.name]

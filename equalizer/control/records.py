@@ -38,6 +38,7 @@ class ChannelRecord:
         "boot_id",
         "closed",
         "counted_uw",
+        "doubted",
         "equalization",
         "fresh",
         "heard_s",
@@ -84,6 +85,8 @@ class ChannelRecord:
         """A plan that came while the channel was not fresh; it counts from the next telemetry on."""
         self.plan_source: tuple[str, int] | None = None
         self.off_plan = 0
+        self.doubted = 0
+        """How many messages in a row could not be true."""
 
     @property
     def key(self) -> ChannelKey:

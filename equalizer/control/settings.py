@@ -8,6 +8,7 @@ from typing import Self, TypeAlias
 from equalizer.config import AUTO, FIRST_ENGAGE_W, EqualizerSettings
 from equalizer.control.image import ChannelKey
 from equalizer.control.losses import Efficiencies, Efficiency
+from equalizer.control.plausibility import BELIEVED, Plausibility
 from schemas.messages import Policy
 
 STALE_PERIODS = 3.0
@@ -44,6 +45,7 @@ class ControlSettings:
     meter_stale_s: float = 10.0
     meter_delay_s: float = 0.0
     """By how much the meter's readings are later than the channels' telemetry."""
+    plausibility: Plausibility = BELIEVED
     charge_recovery: bool = False
     """Batteries are brought back towards the middle by what is left over anyway."""
     efficiencies: Efficiencies = field(default_factory=Efficiencies)
@@ -83,6 +85,11 @@ class ControlSettings:
             meter_gain=settings.meter.gain,
             meter_stale_s=settings.meter.stale_s,
             meter_delay_s=settings.meter.delay_s,
+            plausibility=Plausibility(
+                tolerance_ratio=settings.plausibility.tolerance_ratio,
+                tolerance_w=settings.plausibility.tolerance_w,
+                rating_w=settings.plausibility.rating_w,
+            ),
             charge_recovery=settings.control.charge_recovery,
             efficiencies=Efficiencies(
                 MappingProxyType(

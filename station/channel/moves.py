@@ -45,6 +45,7 @@ def stop(state: ChannelState, now_s: float) -> ChannelState:
         lease=None,
         echo=None,
         lapsed=False,
+        stuck_since_s=None,
         remembered=_remembering(state, equalizing=False),
     )
 
@@ -70,6 +71,7 @@ def trip(state: ChannelState, alarm: Alarm, now_s: float) -> ChannelState:
         lease=None,
         echo=None,
         lapsed=False,
+        stuck_since_s=None,
         remembered=replace(state.remembered, equalizing=False, alarm=alarm),
     )
 

@@ -56,6 +56,8 @@ class ChannelState:
     alarm: Alarm | None = None
     trouble_since_s: float | None = None
     """Since when the driver has given no sample."""
+    stuck_since_s: float | None = None
+    """Since when the readings stand still although other power is asked for."""
     run: Run | None = None
     """Where the program stands."""
     applied_w: float = 0.0

@@ -13,6 +13,7 @@ from station.channel.outcome import ChannelEvent, DeviceTrouble, DriverTrouble, 
 from station.channel.program import advance, demand
 from station.channel.state import ChannelState, Pending
 from station.channel.states import ACTIVE, Life
+from station.channel.stuck import STUCK_S, stuck_since_s
 from station.drivers.protocol import ConstantPower, Sample
 
 DRIVER_LOST_S = 3.0
@@ -47,7 +48,7 @@ def _with_sample(state: ChannelState, sample: Sample, now_s: float) -> tuple[Cha
         case Life.PROGRAM:
             return _own_program(state, sample, now_s)
         case Life.EQUALIZING | Life.STOPPING:
-            return _ramp(state, sample, now_s)
+            return _followed(state, sample, now_s)
         case Life.IDLE | Life.FINISHED | Life.STOPPED | Life.PROTECT:
             after = replace(state, sample=sample, sampled_s=now_s, ticked_s=now_s, trouble_since_s=None)
             return (after, flags(after, now_s)) if after.pending is Pending.NOTHING else _begin(after, now_s)
@@ -104,6 +105,20 @@ def _finished(state: ChannelState, sample: Sample, now_s: float) -> tuple[Channe
     after = moves.finish(measured, now_s)
     event = ChannelEvent(Severity.INFO, "program_finished", "the program has run to its end")
     return after, outputs(state, after, now_s, events=(event,))
+
+
+def _followed(state: ChannelState, sample: Sample, now_s: float) -> tuple[ChannelState, Outputs]:
+    """Ramp on, unless a sensor is stuck."""
+    setup = state.setup
+    rating_w = max(setup.charge_limit_w, setup.discharge_limit_w)
+    since_s = stuck_since_s(state.stuck_since_s, state.sample, sample, state.demand, rating_w=rating_w, now_s=now_s)
+    if since_s != state.stuck_since_s:
+        state = replace(state, stuck_since_s=since_s)
+    if since_s is None or now_s - since_s < STUCK_S:
+        return _ramp(state, sample, now_s)
+    text = f"the readings have not moved for {STUCK_S:g} s ({sample.power_w:.0f} W) although other power is asked for"
+    alarm = Alarm(code=AlarmCode.DEVICE_FAULT, text=text)
+    return _tripped(replace(state, sample=sample, sampled_s=now_s, trouble_since_s=None), alarm, now_s)
 
 
 def _ramp(state: ChannelState, sample: Sample | None, now_s: float) -> tuple[ChannelState, Outputs]:

@@ -46,7 +46,7 @@ class OwnStep:
     """Where the equipment's own program stands."""
 
     work_status: WorkStatus
-    """`working`, or `finished` once it has ended."""
+    """`working`, `paused` while somebody holds it at the equipment, or `finished` once it has ended."""
     step_type: StepType
     step_id: int
     cycle_count: int

@@ -23,8 +23,8 @@ def telemetry(power_w: float) -> tuple[bytes, bytes]:
     before = b'{"boot_id":"bench","seq":'
     after = (
         b',"unix_time_s":1795412000.0,"work_status":"working","step_type":"cc_chg","step_id":3,"cycle_count":1,'
-        b'"voltage_v":365.21,"current_a":54.7,"power_w":%.1f,"temperature_degc":27.1,"soc_ratio":0.53,'
-        b'"battery_connected":true,"equalization":null,"alarm":null}' % power_w
+        b'"voltage_v":365.21,"current_a":%.3f,"power_w":%.1f,"temperature_degc":27.1,"soc_ratio":0.53,'
+        b'"battery_connected":true,"equalization":null,"alarm":null}' % (power_w / 365.21, power_w)
     )
     return before, after
 

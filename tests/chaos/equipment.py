@@ -22,6 +22,7 @@ from station.drivers.protocol import (
     TransientDriverError,
 )
 from station.drivers.simulated import SimulatedDriver
+from station.drivers.simulated.channel import Ratings
 from station.drivers.simulated.options import driver_options
 
 
@@ -50,6 +51,7 @@ class FailingDriver:
         self._station = station
         self._records: dict[str, TextIOWrapper] = {}
         self._stuck: dict[str, Sample] = {}
+        self._rated: dict[str, Ratings] = {}
 
     async def open(self, channels: Sequence[ChannelHardware]) -> None:
         await self._inner.open(channels)
@@ -66,9 +68,9 @@ class FailingDriver:
         if fault == "lost":
             raise TransientDriverError("the cycler does not answer")
         self._inner.rewire(channel_id, connected=fault != "missing", reverse=fault == "reversed")
-        if fault == "over_voltage":
-            channel = self._inner._place(channel_id).channel
-            channel.ratings = replace(channel.ratings, over_voltage_v=1.0)
+        channel = self._inner._place(channel_id).channel
+        rated = self._rated.setdefault(channel_id, channel.ratings)
+        channel.ratings = replace(rated, over_voltage_v=1.0) if fault == "over_voltage" else rated
         sample = self._inner.exchange(channel_id, demand, now_s)
         asked = f"{demand.power_w:.1f}" if isinstance(demand, ConstantPower) else "0.0" if demand == Off() else "-"
         self._records[channel_id].write(f"{time.monotonic():.3f} {sample.power_w:.1f} {asked}\n")

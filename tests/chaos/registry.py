@@ -23,6 +23,8 @@ Measured = Mapping[str, float]
 
 RESULTS_VARIABLE = "ZEROLOOP_CHAOS_RESULTS"
 """Where `make chaos` collects what was measured; set: the experiments run with the defaults of the product."""
+LOADED = 4.0
+"""`make test` shares the computer with much else: there, the bounds are so many times as long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +67,18 @@ def fault(
         async def measured(*args: P.args, **kwargs: P.kwargs) -> None:
             measured_s = await test(*args, **kwargs)
             assert set(measured_s) == set(bounds_s), "every bound is measured, and nothing else"
-            late = {name: seconds for name, seconds in measured_s.items() if seconds > bounds_s[name]}
+            folder = os.environ.get(RESULTS_VARIABLE)
+            patience = 1.0 if folder else LOADED
+            late = {name: seconds for name, seconds in measured_s.items() if seconds > patience * bounds_s[name]}
             assert not late, f"allowed is {dict(bounds_s)}"
-            _record(entry, measured_s)
+            if folder:
+                _record(entry, measured_s, Path(folder))
 
         return measured if quick else pytest.mark.chaos(measured)
 
     return register
 
 
-def _record(entry: Fault, measured_s: Measured) -> None:
-    folder = os.environ.get(RESULTS_VARIABLE)
-    if folder:
-        content = {entry.key: {name: round(seconds, 1) for name, seconds in measured_s.items()}}
-        (Path(folder) / f"{entry.file}-{entry.test}.json").write_text(json.dumps(content))
+def _record(entry: Fault, measured_s: Measured, folder: Path) -> None:
+    content = {entry.key: {name: round(seconds, 1) for name, seconds in measured_s.items()}}
+    (folder / f"{entry.file}-{entry.test}.json").write_text(json.dumps(content))

@@ -13,9 +13,13 @@ MEASURED = ROOT / "docs" / "faults.json"
 
 FILES = (
     "test_broker.py",
+    "test_network.py",
+    "test_packets.py",
     "test_messages.py",
     "test_station.py",
     "test_equalizer.py",
+    "test_clocks.py",
+    "test_equipment.py",
 )
 """The order of the sections; each is named by the first line of its file."""
 

@@ -11,10 +11,11 @@ from schemas import codec, topics
 from schemas.messages import ChannelTelemetry, Message, Presence, ServerAnnouncement, SetpointResult, StationStatus
 from schemas.topics import ChannelTopic, LoopTopic
 from tests.chaos.arena import Arena
+from tests.chaos.disk import small_disk
 from tests.chaos.registry import Measured, fault
 from transport.session import Session
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(400)]
 
 
 async def both_parts_told_of_it(arena: Arena) -> None:
@@ -28,6 +29,7 @@ async def both_parts_told_of_it(arena: Arena) -> None:
     "The broker is stopped, and started again later",
     "Leases run out, the channel ramps to 0 W and stays in its mode; everybody connects again and is led on.",
     {"0 W": 60.0, "back": 15.0},
+    quick=False,
 )
 async def test_the_broker_is_stopped_and_started_again(arena: Arena) -> Measured:
     await arena.balanced()
@@ -105,3 +107,30 @@ async def test_the_broker_is_frozen_and_goes_on(arena: Arena) -> Measured:
     assert any(last.result is SetpointResult.EXPIRED for last in late)
     await arena.until_balanced()
     return {"0 W": zero_s, "back": back_s}
+
+
+@pytest.mark.root
+@fault(
+    "The broker's disk is full, and then it is killed",
+    "It goes on without saving. After the restart what it had kept is old or gone, and is published anew.",
+    {"back": 15.0},
+    quick=False,
+)
+async def test_the_brokers_disk_is_full(arena: Arena) -> Measured:
+    with small_disk(arena.folder / "full") as disk:
+        await asyncio.to_thread(arena.broker.stop)
+        config = arena.folder / "full.conf"
+        config.write_text(
+            f"listener {arena.broker.port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\nuser root\n"
+            f"persistence true\npersistence_location {disk.folder}/\nautosave_interval 1\n"
+        )
+        await arena.restart_broker("on-full-disk", config=config)
+        await arena.balanced()
+        disk.fill()
+        await arena.always(lambda: arena.is_led, 3.0, what="led on")
+        arena.kill_broker()
+        back_s = await arena.until_back(await arena.restart_broker("on-full-disk", config=config))
+        assert arena.told("lease_expired") == 0
+        await arena.until_balanced()
+        arena.kill_broker()
+    return {"back": back_s}

@@ -1,16 +1,18 @@
 """The equalizer."""
 
 import asyncio
+import json
 import signal
 import time
 
 import pytest
 
 from schemas.messages import Phase, Presence
-from tests.chaos.arena import LOAD_W, Arena
+from tests.chaos.arena import LOAD_W, SERVER, Arena
+from tests.chaos.disk import small_disk
 from tests.chaos.registry import Measured, fault
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(400)]
 
 
 @fault(
@@ -104,3 +106,32 @@ async def test_two_equalizers(arena: Arena) -> Measured:
     )
     await arena.until_back(gone_s)
     return {"one in charge": one_s, "back": time.monotonic() - gone_s}
+
+
+@pytest.mark.root
+@fault(
+    "The equalizer's disk is full when its epoch rises",
+    "It leads on; a warning says that the epoch is not stored (the retained announcement and the stations remember "
+    "it). Once there is room it is stored without being asked.",
+    {"told": 5.0, "back": 15.0},
+)
+async def test_the_equalizers_disk_is_full(arena: Arena) -> Measured:
+    with small_disk(arena.folder / "full") as disk:
+        arena.equalize()
+        arena.lead(state_dir=str(disk.folder))
+        await arena.until(lambda: arena.is_back(float("-inf")), 30.0)
+        disk.fill()
+        full_s = time.monotonic()
+        # The will of another server, long gone, of a higher epoch.
+        other = {"server": "other", "status": Presence.OFFLINE, "epoch": arena.announcement.epoch + 5}
+        arena.publish(SERVER, arena.announcement.model_copy(update=other), retain=True)
+        await arena.until_told("epoch_not_stored", "equalizer", "server/equalizer")
+        told_s = time.monotonic() - full_s
+        await arena.until(lambda: arena.announcement.epoch == other["epoch"] + 1)
+        disk.clear()
+        cleared_s = time.monotonic()
+        await arena.until_told("epoch_stored_again", "equalizer", "server/equalizer")
+        back_s = time.monotonic() - cleared_s
+        assert json.loads((disk.folder / "epoch-main.json").read_text())["epoch"] == arena.announcement.epoch
+        await asyncio.to_thread(arena.end)
+    return {"told": told_s, "back": back_s}

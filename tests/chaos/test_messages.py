@@ -1,6 +1,8 @@
 """Messages that should not be."""
 
 import asyncio
+import json
+import socket
 import time
 
 import pytest
@@ -10,6 +12,7 @@ from schemas.messages import (
     Basis,
     ChannelCommand,
     ChannelTelemetry,
+    Message,
     Phase,
     Presence,
     Setpoint,
@@ -18,15 +21,15 @@ from schemas.messages import (
     StepType,
     WorkStatus,
 )
-from schemas.topics import ChannelTopic, LoopTopic
-from tests.chaos.arena import LIMIT_W, LOAD_W, REST_W, Arena
+from schemas.topics import ChannelTopic
+from tests.chaos.arena import BALANCE, LIMIT_W, LOAD_W, REST_W, SERVER, Arena
 from tests.chaos.registry import Measured, fault
+from transport.session import Session
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(400)]
 
 SETPOINT = topics.channel_topic("main", "eq", "1", ChannelTopic.SETPOINT)
 COMMAND = topics.channel_topic("main", "eq", "1", ChannelTopic.COMMAND)
-SERVER = topics.loop_topic("main", LoopTopic.SERVER)
 
 
 def setpoint(arena: Arena, power_w: float, seq: int) -> Setpoint:
@@ -132,3 +135,129 @@ async def test_a_setpoint_outside_the_limits(arena: Arena) -> Measured:
     await asyncio.sleep(1.0)
     await arena.until(lambda: abs(arena.equipment().power_w) < REST_W, 20.0)
     return {"clamped": clamped_s, "0 W": time.monotonic() - sent_s}
+
+
+@fault(
+    "Somebody clears a station's retained status, and the announcement",
+    "Whoever is meant says it again at once; newcomers find both.",
+    {"corrected": 3.0},
+)
+async def test_what_was_retained_is_cleared(arena: Arena) -> Measured:
+    await arena.balanced()
+    status = topics.status_topic("main", "eq")
+    before = len(arena.statuses("eq")), len(arena.watcher.heard[SERVER])
+    cleared_s = time.monotonic()
+    for topic in (status, SERVER):
+        arena.session.publish(topic, b"", qos=1, retain=True)
+    await arena.until(
+        lambda: len(arena.statuses("eq")) > before[0] and len(arena.watcher.heard[SERVER]) > before[1],
+        what="both are said again",
+    )
+    await arena.until(lambda: arena.is_led)
+    corrected_s = time.monotonic() - cleared_s
+    await arena.until_balanced()
+    return {"corrected": corrected_s}
+
+
+DEEP = 30_000
+HOSTILE: tuple[bytes, ...] = (
+    b"\x00",
+    b"\xff\xfe\xfd",
+    b"null",
+    b"[]",
+    b'"text"',
+    b"{",
+    b"{}",
+    b"NaN",
+    b"1e999",
+    b'{"power_w":NaN}',
+    b'{"power_w":Infinity,"power_w":1}',
+    b"[" * DEEP,
+    b'{"a":' * 12_000,
+    b'{"id":"\\ud800","action":"stop"}',
+    b'{"id":"x","action":' + b"[" * DEEP,
+    b'{"id":"' + b"x" * 65_000 + b'","action":"' + b"y" * 400 + b'"}',
+    b'{"epoch":' + b"9" * 5_000 + b"}",
+    b'{"boot_id":"x","seq":-1,"voltage_v":"400"}',
+    b"{" + b",".join(b'"k%d":1' % number for number in range(6_000)) + b"}",
+)
+LEAVES = ("server", "balance", "event", "command", "reply", "meter", "station/eq/status", "station/eq/x")
+
+
+def mutated(message: Message) -> list[bytes]:
+    """Return a message of the contract with each key in turn missing, of another type, or not finite."""
+    values = json.loads(codec.encode(message))
+    strange: tuple[object, ...] = (None, "x", [], {}, -1, 2**64, 1e308, True)
+    others = [{**values, key: other} for key in values for other in strange]
+    others += [{name: value for name, value in values.items() if name != key} for key in values]
+    return [json.dumps(other).encode() for other in others] + [
+        codec.encode(message)[:-1] + b',"seq":1,"seq":2}',
+        codec.encode(message)[:-7],
+    ]
+
+
+@fault(
+    "Malformed, oversized, deeply nested and hostile payloads on every topic",
+    "Dropped, counted by reason, logged once a source; nobody falters, and the loop stays balanced. `silence` is the "
+    "longest time without a word from the equalizer.",
+    {"silence": 5.0, "reply": 2.0},
+)
+async def test_hostile_payloads_on_every_topic(arena: Arena) -> Measured:
+    equalizer, station = await arena.balanced()
+    names = [*LEAVES, *(f"station/eq/channel/{channel}/{leaf}" for channel in ("1", "9") for leaf in ChannelTopic)]
+    began_s = time.monotonic()
+    for name in names:
+        for payload in HOSTILE:
+            arena.session.publish(f"{topics.ROOT}/main/{name}", payload, qos=1)
+        await asyncio.sleep(0.01)
+    # The newest valid messages, broken in every key; what of them is still valid is old, and says nothing new.
+    for payload in mutated(setpoint(arena, 50_000.0, 1)):
+        arena.session.publish(SETPOINT, payload, qos=1)
+    for payload in mutated(arena.telemetry("eq", "1")):
+        stranger = topics.channel_topic("main", "x", "1", ChannelTopic.TELEMETRY)
+        arena.session.publish(stranger, payload.replace(b"null", b"{}"), qos=1)
+    for payload in mutated(ChannelCommand(id="z", action="dance")):
+        arena.session.publish(COMMAND, payload.replace(b'"x"', b"7"), qos=1)
+    intruder = Session(arena.settings, client_id="intruder", on_message=lambda *_: None, clock=time.monotonic)
+    await intruder.connect_once(5.0)
+    intruder.publish(SETPOINT, b"x" * 70_000, qos=1)  # larger than the broker lets pass
+    await arena.session.flush(20.0)
+    await asyncio.sleep(2.0)
+    await intruder.close()
+    silence_s = arena.longest_silence_s(BALANCE, began_s)
+    assert equalizer.poll() is None
+    assert station.poll() is None
+    assert "Traceback" not in arena.log("eq") + arena.log("equalizer")
+    assert arena.telemetry("eq", "1").equalization is not None, "it obeyed something hostile"
+    await arena.until_balanced()
+    assert await arena.ask("equalize") < 2.0
+    reply_s = await arena.ask("stop")
+    return {"silence": silence_s, "reply": reply_s}
+
+
+@fault(
+    "A client that subscribes to everything and reads nothing, while megabytes pass",
+    "It delays nobody else; the broker lets it go when its keep-alive is over. `silence` is the longest time without a "
+    "word from the equalizer.",
+    {"silence": 3.0},
+    quick=False,
+)
+async def test_a_slow_consumer(arena: Arena) -> Measured:
+    await arena.balanced()
+    slow = socket.socket()
+    slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    slow.connect(("127.0.0.1", arena.broker.port))
+    # CONNECT (MQTT 3.1.1, keep-alive 60 s, client "slow") and SUBSCRIBE to "#".
+    slow.sendall(b"\x10\x10\x00\x04MQTT\x04\x02\x00\x3c\x00\x04slow" + b"\x82\x06\x00\x01\x00\x01#\x00")
+    began_s = time.monotonic()
+    for number in range(300):
+        arena.session.publish("noise", b"%d " % number + bytes(60_000), qos=1)
+        if number % 20 == 0:
+            await asyncio.sleep(0.1)
+    await arena.session.flush(20.0)
+    await asyncio.sleep(3.0)
+    silence_s = arena.longest_silence_s(BALANCE, began_s)
+    assert arena.told("lease_expired") == 0
+    assert arena.is_led
+    slow.close()
+    return {"silence": silence_s}

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 import time
 
@@ -12,9 +13,11 @@ from schemas.messages import Basis, Presence, Setpoint, SetpointReason, Setpoint
 from schemas.topics import ChannelTopic
 from tests.acceptance.hall import power
 from tests.chaos.arena import LOAD_W, NEAR_W, Arena
+from tests.chaos.disk import small_disk
 from tests.chaos.registry import Measured, fault
+from transport.session import Session
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(400)]
 
 
 @fault(
@@ -128,3 +131,60 @@ async def test_two_stations_with_one_id(arena: Arena) -> Measured:
     assert len({word for word in named if all(digit in "0123456789abcdef" for digit in word)}) == 2
     assert arena.is_led
     return {"refused": refused_s}
+
+
+@pytest.mark.root
+@fault(
+    "The station's disk is full",
+    "Commands and setpoints are obeyed on; an alarm says that a restart would not remember them. Once there is room it "
+    "is stored without being asked.",
+    {"told": 5.0, "back": 15.0},
+)
+async def test_the_stations_disk_is_full(arena: Arena) -> Measured:
+    with small_disk(arena.folder / "full") as disk:
+        await arena.balanced(state_dir=str(disk.folder))
+        disk.fill()
+        full_s = time.monotonic()
+        assert await arena.ask("stop") < 2.0
+        await arena.until_stopped()
+        assert await arena.ask("equalize") < 2.0
+        await arena.until_told("state_not_stored", "eq", "station/eq")
+        told_s = time.monotonic() - full_s
+        await arena.until_balanced()
+        disk.clear()
+        cleared_s = time.monotonic()
+        await arena.until_told("state_stored_again", "eq", "station/eq")
+        back_s = time.monotonic() - cleared_s
+        stored = json.loads((disk.folder / "channels.json").read_text())["channels"]["1"]
+        assert (stored["equalizing"], stored["epoch"]) == (True, arena.announcement.epoch)
+        await asyncio.to_thread(arena.end)
+    return {"told": told_s, "back": back_s}
+
+
+@fault(
+    "Another client takes a station's client id, three times",
+    "The broker throws the station out each time; it connects again, and says so.",
+    {"back": 15.0},
+    quick=False,
+)
+async def test_two_processes_with_one_client_id(arena: Arena) -> Measured:
+    await arena.balanced()
+    # It holds 128 random bits; only who reads the broker's log knows it.
+    log = arena.broker.log_path.read_text()
+    own_id = re.findall(r" as (zeroloop-eq-\S+) ", log)[-1]
+    back_s = 0.0
+    for number in range(1, 4):
+        intruder = Session(
+            arena.settings,
+            client_id=own_id,
+            on_message=lambda *_: None,
+            clock=time.monotonic,
+        )
+        await intruder.connect_once(5.0)
+        taken_s = time.monotonic()
+        await arena.until(lambda n=number: arena.log("eq").count("connection_back") == n, what="it is back")
+        back_s = max(back_s, await arena.until_back(taken_s))
+        await intruder.close()
+    await arena.until_told("connection_lost", "eq", "station/eq", times=3)
+    assert arena.told("lease_expired") == 0
+    return {"back": back_s}

@@ -18,8 +18,6 @@ COMMANDS = (
     "station",
     "discover",
     "watch",
-    "doctor",
-    "purge",
     "equalize",
     "stop",
     "start",

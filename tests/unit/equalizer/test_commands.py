@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from equalizer.commands import CommandDesk
-from schemas.codec import MalformedError
+from schemas.codec import MalformedError, encode
 from schemas.messages import Reply
 
 
@@ -102,3 +102,12 @@ def test_a_server_in_standby_leaves_the_answer_to_the_one_in_charge() -> None:
     reply = bench.ask({"id": "1", "action": "pause"})
     assert reply is not None
     assert reply.result == "accepted"
+
+
+def test_an_id_of_half_a_character_breaks_nothing_and_is_malformed_once_more_where_it_is_answered() -> None:
+    bench = Bench()
+    reply = bench.ask(rb'{"id":"\ud800","action":"pause"}')
+    assert len(bench.malformed) == 1
+    assert reply is not None
+    with pytest.raises(MalformedError, match="UTF-8"):
+        encode(reply)
