@@ -66,6 +66,7 @@ class RegretMeter:
 
     def forget(self) -> None:
         """Begin anew: what was between is not known."""
+        self.last = None
         self._samples.clear()
         self._pass = None
 

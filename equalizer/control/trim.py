@@ -16,6 +16,8 @@ from equalizer.control.settings import ControlSettings
 CYCLE_S = 1.0
 READINGS = 9
 HISTORY_STEP_S = 0.25
+NEAR_S = 1.5
+"""What the channels said longer before (the loop was frozen since, say) is no measure of a reading."""
 HISTORY_S = 2.5
 """A reading is looked at no later than the next regular cycle, at most a second after it came."""
 
@@ -80,9 +82,8 @@ def _remembered(trim: Trim, total_w: float, settings: ControlSettings, now_s: fl
 def _paired(trim: Trim, power_w: float, heard_s: float, settings: ControlSettings) -> Trim:
     """Hold a reading against what the channels said at its time; one from before all that is known says nothing."""
     of_s = heard_s - settings.meter_delay_s
-    then_w = next((total_w for at_s, total_w in reversed(trim.totals) if at_s <= of_s), None)
-    if then_w is None and trim.totals and of_s >= trim.totals[0][0] - HISTORY_STEP_S:
-        then_w = trim.totals[0][1]
+    near = (total_w for at_s, total_w in reversed(trim.totals) if of_s - NEAR_S <= at_s <= of_s + HISTORY_STEP_S)
+    then_w = next(near, None)
     if then_w is None:
         return replace(trim, heard_s=heard_s)
     return replace(trim, heard_s=heard_s, readings_w=(*trim.readings_w, power_w - then_w)[-READINGS:])

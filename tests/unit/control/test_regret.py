@@ -74,7 +74,11 @@ def test_a_short_while_says_nothing_and_an_interruption_begins_anew() -> None:
     asked_w = steps_w(9, count=LEAST - 1)
     meter = fed(asked_w, asked_w)
     assert meter.last is None
+    for asked in steps_w(9):
+        meter.sample(asked, asked, channels=2, charge_w=60e3, discharge_w=60e3)
+    assert meter.last is not None
     meter.forget()
+    assert meter.last is None
     for asked in asked_w:
         meter.sample(asked, asked, channels=2, charge_w=60e3, discharge_w=60e3)
     assert meter.last is None
