@@ -199,6 +199,7 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #111827; max-width: 1060px; 
 h1 { font-size: 1.7rem; margin: 0 } h2 { font-size: 1.2rem; margin: 2.2rem 0 .3rem }
 h3 { font-size: .95rem; font-weight: 600; margin: 1rem 0 .2rem } p { color: #4b5563; margin: .2rem 0 1.2rem }
 table { border-collapse: collapse; font-size: .85rem; width: 100%; font-variant-numeric: tabular-nums }
+td { white-space: nowrap }
 th, td { text-align: right; padding: .35rem .5rem; border-bottom: 1px solid #e5e7eb; vertical-align: bottom }
 tbody th, thead th:first-child { text-align: left } thead th { color: #4b5563; font-weight: 500 }
 figure { margin: .4rem 0 } svg { width: 100%; height: auto }

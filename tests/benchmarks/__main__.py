@@ -1,6 +1,6 @@
 """`make bench`: measures the equalizer beside a C client on the same broker, in the same run, and prints tables.
 
-Usage: python -m tests.benchmarks [ingest|flood|reaction|start|station|scaling|control ...] [--seconds N]
+Usage: python -m tests.benchmarks [ingest|flood|reaction|start|station|scaling|control|plant ...] [--seconds N]
     [--undisturbed] [--write docs/benchmarks.md]
 
 Absolute times say little on a shared machine; each table carries the reference's figure beside the product's.
@@ -27,7 +27,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from broker.ports import free_port
 from broker.run import RunningBroker, start
-from tests.benchmarks import control
+from tests.benchmarks import control, plant
 
 HERE = Path(__file__).parent
 PAIRS = 9
@@ -412,6 +412,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Bench], list[str]]]] = {
 
 VIRTUAL: dict[str, tuple[str, Callable[[float | None], list[str]]]] = {
     "control": ("Control: the mixed hall, beside others on the same load", control.measure),
+    "plant": ("Plant: 1,000 channels in virtual time", plant.measure),
 }
 """Sections that need no broker; they take the virtual seconds that are asked for."""
 

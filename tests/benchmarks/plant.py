@@ -1,0 +1,48 @@
+"""A plant of 1,000 channels in steps of one second: the processor's time, beside a plain pass over the same arrays."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+import simulation
+from simulation.hall import build
+from simulation.plant.run import compete
+from simulation.plant.wire import PlantLoads
+from simulation.scenario import read
+
+SCENARIO = Path(simulation.__file__).parent / "scenarios" / "plant.toml"
+PASSES = 20
+
+
+def measure(seconds: float | None) -> list[str]:
+    """Return the section's lines, for so many virtual seconds (null: a whole day)."""
+    scenario = read(SCENARIO)
+    length_s = round(scenario.duration_s if seconds is None else seconds)
+    hall = build(scenario, SCENARIO.parent, seed=scenario.seed)
+    begin_s = time.process_time()
+    loads = PlantLoads(hall, length_s, scenario.telemetry.period_s, str(scenario.seed))
+    loads_s = time.process_time() - begin_s
+    begin_s = time.process_time()
+    for second in range(length_s):
+        for _ in range(PASSES):
+            np.add.reduce(loads.power_w[second])
+    reference_s = time.process_time() - begin_s
+    lines = [
+        f"{len(loads.keys)} test channels over {length_s / 3600.0:.2g} h. The reference is {PASSES} sums over them",
+        "in every second. The time of a run is without that of the loads, which are worked out once for all variants.",
+        "",
+        "| | CPU s | CPU s for 24 h | by the reference |",
+        "| --- | ---: | ---: | ---: |",
+        _line("reference", reference_s, length_s, reference_s),
+        _line("the loads, worked out", loads_s, length_s, reference_s),
+    ]
+    for variant in scenario.variant:
+        begin_s = time.process_time()
+        compete(scenario.only((variant.name,)), SCENARIO.parent, duration_s=length_s)
+        lines.append(_line(variant.name, time.process_time() - begin_s - loads_s, length_s, reference_s))
+    return lines
+
+
+def _line(name: str, took_s: float, length_s: int, reference_s: float) -> str:
+    return f"| {name} | {took_s:.1f} | {took_s * 86400.0 / length_s:.0f} | {took_s / reference_s:.1f} |"
