@@ -84,7 +84,7 @@ def edge(trace: pl.DataFrame) -> None:
     left_w = np.convolve(np.abs(total_w), np.ones(10 * second) / (10 * second), "same")[3 * second :]
     fit = np.minimum(jump_w, told_w) - 3.0 * left_w
     fit[: 60 * second] = fit[-30 * second :] = -np.inf
-    at_s = float(time_s[int(fit.argmax()) + 2 * second])
+    at_s = float(time_s[int(fit.argmax()) + second])
     part = (time_s >= at_s - AROUND_S) & (time_s <= at_s + AROUND_S)
     figure, axes = plt.subplots(2, 1, figsize=(9.0, 4.8), sharex=True, layout="constrained")
     axes[0].plot(time_s[part] - at_s, -load_w[part] / KILO, color=LOAD, lw=1.4, label="asked for: the load's opposite")
