@@ -12,7 +12,7 @@ from equalizer.control.regulator import STILL, confirm, is_engaged
 from equalizer.control.state import ControlState, Look
 from schemas.messages import Policy
 
-LEAD_S = 3.0
+LEAD_S = 1.5
 """A change for an announced edge goes out this long before it (and half the ramp)."""
 PERSIST_S = 1.0
 """A mismatch that what is announced and sent ahead ends by itself within this time is none."""
@@ -178,4 +178,4 @@ def _call_off(cycle: Cycle) -> None:
 
 def _is_near_edge(at_s: float, cycle: Cycle) -> bool:
     """Tell whether an announced edge stands by a change at this time."""
-    return any(abs(edge.at_s - at_s) <= 2.0 * CLUSTER_S for edge in cycle.image.edges)
+    return any(edge.certain and abs(edge.at_s - at_s) <= 2.0 * CLUSTER_S for edge in cycle.image.edges)

@@ -15,6 +15,8 @@ GRID_S = 0.1
 MICRO = 1e6
 SIGMA_LIMIT_S = 1.5
 """A change whose time is less certain than this is not met ahead; the plan counts up to it."""
+EXPECTED_SIGMA_S = 10.0
+"""A change that is less certain than even this is not expected either."""
 LARGEST_W = 1e12
 """No hall has more: what says so is no measurement, and sums of it would leave the range of numbers."""
 _LARGEST_S = 1e12
@@ -26,18 +28,24 @@ LEAD_S = 0.5
 class Plan:
     """One channel's plan, its edges on the grid."""
 
-    __slots__ = ("alive", "edges", "end", "highest_uw", "powers_uw", "start_s")
+    __slots__ = ("alive", "edges", "end", "expected", "highest_uw", "powers_uw", "start_s")
 
     def __init__(self, plan: ChannelPlan, now_s: float) -> None:
-        """Take a plan that was received at `now_s`; what is not certain is cut off."""
+        """Take a plan that was received at `now_s`: what is certain counts, and what follows is expected at most."""
         until_s = min(plan.until_s, _LARGEST_S)
         edges: list[int] = []
         powers_uw: list[int] = []
+        expected: list[tuple[int, int]] = []
         for segment in plan.segments:
             if edges and segment.sigma_s is not None and segment.sigma_s > SIGMA_LIMIT_S:
                 until_s = min(until_s, segment.after_s)
             if segment.after_s >= until_s and edges:
-                break
+                if segment.sigma_s is None or segment.sigma_s > EXPECTED_SIGMA_S:
+                    break
+                power_uw = round(segment.power_w * MICRO)
+                before_uw = powers_uw[-1] + sum(delta_uw for _, delta_uw in expected)
+                expected.append((round((now_s + segment.after_s) / GRID_S), power_uw - before_uw))
+                continue
             edge = round((now_s + segment.after_s) / GRID_S)
             power_uw = round(segment.power_w * MICRO)
             if edges and edges[-1] == edge:
@@ -46,6 +54,8 @@ class Plan:
                 edges.append(edge)
                 powers_uw.append(power_uw)
         self.edges = edges
+        self.expected = expected
+        """Changes (grid, difference) that come about then."""
         self.powers_uw = powers_uw
         self.highest_uw = max(abs(power_uw) for power_uw in powers_uw)
         self.start_s = now_s
@@ -72,7 +82,7 @@ def is_usable(plan: ChannelPlan) -> bool:
 class Forecast:
     """The sum of all plans that count."""
 
-    __slots__ = ("_added", "_deltas_uw", "_drawn", "_edges", "_ends", "_grid", "_passed", "announced_uw")
+    __slots__ = ("_added", "_deltas_uw", "_drawn", "_edges", "_ends", "_expected", "_grid", "_passed", "announced_uw")
 
     def __init__(self) -> None:
         self.announced_uw = 0
@@ -81,6 +91,8 @@ class Forecast:
         self._grid: list[int] = []
         self._deltas_uw: dict[int, int] = {}
         self._ends: list[tuple[int, int, Plan]] = []
+        self._expected: dict[Plan, None] = {}
+        """The plans that expect something, in the order in which they came."""
         self._added = 0
         self._edges: tuple[LoadEdge, ...] = ()
         self._drawn = -1
@@ -90,11 +102,14 @@ class Forecast:
         plan.alive = True
         self._added += 1
         heappush(self._ends, (plan.end, self._added, plan))
+        if plan.expected:
+            self._expected[plan] = None
         self._shift(plan, 1)
 
     def remove(self, plan: Plan) -> None:
         """Count a plan no more."""
         plan.alive = False
+        self._expected.pop(plan, None)
         self._shift(plan, -1)
 
     def power_uw(self, plan: Plan) -> int:
@@ -125,11 +140,18 @@ class Forecast:
         last = self._passed + round(horizon_s / GRID_S)
         if self._drawn != last:
             self._drawn = last
-            self._edges = tuple(
+            certain = [
                 LoadEdge(edge * GRID_S, self._deltas_uw[edge] / MICRO)
                 for edge in self._grid[: bisect_right(self._grid, last)]
                 if self._deltas_uw[edge] != 0
-            )
+            ]
+            expected = [
+                LoadEdge(edge * GRID_S, delta_uw / MICRO, certain=False)
+                for plan in self._expected
+                for edge, delta_uw in plan.expected
+                if self._passed < edge <= last and delta_uw != 0
+            ]
+            self._edges = tuple(sorted(certain + expected, key=lambda edge: edge.at_s)) if expected else tuple(certain)
         return self._edges
 
     def _shift(self, plan: Plan, sign: int) -> None:

@@ -19,6 +19,8 @@ class LoadEdge:
 
     at_s: float
     delta_w: float
+    certain: bool = True
+    """Its time is known; otherwise it is expected about then, and only thinking ahead reckons with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -267,3 +267,23 @@ def test_no_finite_number_that_a_station_says_stops_the_reckoning(powers_w: list
     assert math.isfinite(image.total_power_w + image.charging_power_w + image.discharging_power_w)
     (view,) = image.equalization
     assert math.isfinite(view.charge_limit_w + view.discharge_limit_w + view.ramp_w_per_s + view.applied_w)
+
+
+def test_a_change_whose_time_is_only_expected_is_told_as_such_and_counts_in_nothing() -> None:
+    book = heard(4000.0)
+    segments = (
+        PlanSegment(after_s=0.0, power_w=4000.0),
+        PlanSegment(after_s=20.0, power_w=0.0, sigma_s=4.0),
+        PlanSegment(after_s=30.0, power_w=1000.0, sigma_s=4.0),
+    )
+    sent = plan(1, (0.0, 4000.0)).model_copy(update={"segments": segments})
+    book.plan("s", "0", sent, 0.0)
+    edges = book.image(0.5).edges
+    assert [(round(edge.at_s), edge.delta_w, edge.certain) for edge in edges] == [
+        (20, -4000.0, False),
+        (30, 1000.0, False),
+    ]
+    for second in range(1, 22):
+        book.telemetry("s", "0", telemetry(4000.0, second + 1), retained=False, now_s=float(second))
+    image = book.image(21.0)
+    assert (image.announced_power_w, image.remainder_power_w, image.edges) == (0.0, 4000.0, ())
