@@ -1,5 +1,6 @@
 """The configuration that `zeroloop credentials` makes, on a real Mosquitto, tried from outside with its own clients."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from broker import RunningBroker, find_mosquitto, free_port
 from schemas.settings import BrokerSettings
 from tests.authorities import Hall, make_hall
 from transport.credentials import read, with_credentials
+from transport.session import Session, unguessable
 from transport.tls import client_context
 
 pytestmark = [
@@ -176,6 +178,37 @@ def test_a_will_in_anothers_name_is_never_published(
     assert f"gone-{S1}" not in text
     assert f"gone-{LOOP}/server" not in text
     hall.publish("s2", f"{S2}/status", "", "-r")
+
+
+async def test_nobody_guesses_the_client_id_that_would_throw_another_out(
+    hall: Hall, production_broker: RunningBroker
+) -> None:
+    """With the true id it works: the broker does not bind ids to names, so ours are not to be guessed."""
+    assert production_broker.running
+    lost: list[str] = []
+    own = unguessable("s1")
+    session = Session(
+        with_credentials(BrokerSettings(host="127.0.0.1"), read(hall.file("s1"))),
+        client_id=own,
+        on_message=lambda *_: None,
+        on_disconnected=lost.append,
+        clock=time.monotonic,
+    )
+    await session.connect_once(10.0)
+
+    async def attack(client_id: str) -> None:
+        words = ("-i", client_id, "-q", "1", "-t", f"{S2}/status", "-m", "x")
+        await asyncio.to_thread(hall.mosquitto_pub, "s2", *words)
+        await asyncio.sleep(0.2)
+
+    for guess in ("s1", "zeroloop-s1", f"zeroloop-s1-{'0' * 32}", own[:-1], unguessable("s1")):
+        await attack(guess)
+    assert session.connected
+    assert lost == []
+    assert len(own.rpartition("-")[2]) * 4 == 128
+    await attack(own)
+    assert not session.connected
+    await session.close()
 
 
 def test_nobody_gets_in_without_a_certificate_of_this_authority_and_for_clients(
