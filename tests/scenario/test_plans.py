@@ -211,3 +211,13 @@ def test_noise_at_rest_does_not_contradict_a_plan_to_rest() -> None:
     plant.announce(1, (0.0, 0.0))
     plant.run(20)
     assert plant.book.ignored["plan_contradicted"] == 0
+
+
+def test_nothing_is_said_again_that_could_arrive_after_the_change_it_still_announces() -> None:
+    plant = Plant(refresh_s=0.4).settled()
+    plant.announce(1, (0.0, 0.0), (20.0, 20_000.0))
+    plant.run(30)
+    again = [order for _, order in plant.orders if order.reason in ("renew", "resend") and len(order.steps) > 1]
+    assert again
+    assert all(order.steps[1].after_s > 1.0 for order in again)
+    assert plant.eq().power_w == -20_000.0
