@@ -1,6 +1,6 @@
 """`make bench`: measures the equalizer beside a C client on the same broker, in the same run, and prints tables.
 
-Usage: python -m tests.benchmarks [ingest|flood|reaction|start|station|scaling|control|plant ...] [--seconds N]
+Usage: python -m tests.benchmarks [ingest|flood|reaction|start|station|scaling|page|control|plant ...] [--seconds N]
     [--undisturbed] [--write docs/benchmarks.md]
 
 Absolute times say little on a shared machine; each table carries the reference's figure beside the product's.
@@ -27,7 +27,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from broker.ports import free_port
 from broker.run import RunningBroker, start
-from tests.benchmarks import control, plant
+from tests.benchmarks import control, page, plant
 
 HERE = Path(__file__).parent
 PAIRS = 9
@@ -408,6 +408,10 @@ SECTIONS: dict[str, tuple[str, Callable[[Bench], list[str]]]] = {
     "start": ("Start: 50,000 retained channels waiting, telemetry every 10 s", start_up),
     "station": ("Station: simulated channels at 1 Hz in one process", station),
     "scaling": ("CPU and memory by the number of channels", scaling),
+    "page": (
+        "Page: 2,000 channels at 1 Hz, three browsers",
+        lambda bench: page.measure(bench.broker, bench.folder),
+    ),
 }
 
 VIRTUAL: dict[str, tuple[str, Callable[[float | None], list[str]]]] = {
