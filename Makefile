@@ -14,7 +14,7 @@ dev := $(VENV)/.zeroloop-dev-$(pins)
 bin := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos soak-live test-pythons tools bench fuzz soak lint format schema constraints clean
+.PHONY: help demo test chaos soak-live test-pythons tools bench fuzz soak lint format schema constraints clean screenshots
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,8 @@ chaos: $(dev) tools ## every fault on a real broker with the product's defaults;
 
 soak-live: $(dev) tools ## a thousand channels on a real broker; MINUTES=60
 	$(bin)/python -m tests.chaos.soak --minutes $(or $(MINUTES),60)
+screenshots: $(dev) tools ## the documents' pictures of the page, taken in a browser of the demo; a quarter of an hour
+	$(bin)/python -m pytest -q tests/page/test_pictures.py --pictures
 
 test-pythons: ## the unit tests on every other Python of 3.11 or newer that is found
 	@.ci/test-pythons

@@ -89,10 +89,8 @@ class AlarmBook:
         return (source, code) in self._open
 
     def listed(self) -> list[Trouble]:
-        """Return all: what stands first, unseen before seen, the newest first."""
-        return sorted(
-            self._troubles.values(), key=lambda t: (not t.is_open, not t.is_new, -t.opened_unix_time_s, -t.id)
-        )
+        """Return all: what stands first, then what nobody saw; alarms before warnings, the newest first."""
+        return sorted(self._troubles.values(), key=_place)
 
     @property
     def newest(self) -> int:
@@ -123,3 +121,11 @@ class AlarmBook:
             self._open.pop((oldest.source, oldest.code), None) if oldest.is_open else None
             self._changed.discard(oldest.id)
             self._dropped.add(oldest.id)
+
+
+_RANKS = {Severity.ALARM: 0, Severity.WARNING: 1, Severity.INFO: 2}
+
+
+def _place(trouble: Trouble) -> tuple[bool, bool, int, float, int]:
+    rank = _RANKS[trouble.severity]
+    return not trouble.is_open, not trouble.is_new, rank, -trouble.opened_unix_time_s, -trouble.id

@@ -27,6 +27,7 @@ from dashboard.sessions import Sessions
 from dashboard.store import Store
 from schemas.settings import BrokerSettings, ConfigurationError
 from transport.session import Session, unguessable
+from transport.supervision import NOBODY, Supervisor
 
 _LOG = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class DashboardService:
         somebody: who acts where nobody signs in.
         version: of this program.
         may_act: whether the broker lets this page send commands.
+        supervisor: told when the page can be visited, and that it lives.
 
     Raises:
         ConfigurationError: it would be open to the network, or a file cannot be used.
@@ -75,11 +77,13 @@ class DashboardService:
         somebody: str,
         version: str,
         may_act: bool = True,
+        supervisor: Supervisor = NOBODY,
     ) -> None:
         folder = base_dir / settings.state.dir
         accounts = Accounts(folder)
         refuse_to_be_open(settings, accounts)
         self._settings = settings
+        self._supervisor = supervisor
         self._base_dir = base_dir
         self._clock = clock
         self._utc = utc
@@ -134,9 +138,11 @@ class DashboardService:
             async with self._connection(), self._writing():
                 serving = asyncio.create_task(server.serve([listener]), name="page")
                 stopping = asyncio.create_task(stop.wait(), name="stop")
+                self._supervisor.ready()
                 _LOG.info("the page is at %s", address(self._settings))
                 await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
                 stopping.cancel()
+                self._supervisor.stopping()
                 server.should_exit = True
                 await serving
 
@@ -192,6 +198,7 @@ class DashboardService:
             while True:
                 await asyncio.sleep(_WRITE_EVERY_S)
                 await self._write()
+                self._supervisor.alive(f"loop {self.hub.hall.loop}")
 
         task = asyncio.create_task(write_on(), name="store")
         try:

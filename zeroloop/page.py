@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import os
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 
 from schemas.settings import ConfigurationError
 from transport.credentials import own_header
+from transport.supervision import Supervisor
 from zeroloop import clocks
 from zeroloop.ask import author
 from zeroloop.process import read_settings, until_stopped
@@ -55,6 +57,7 @@ def run_page(config: Path | None, reach: Reach) -> None:
             somebody=author(broker),
             version=version("zeroloop"),
             may_act=header is None or header.role != "dashboard",
+            supervisor=Supervisor(os.environ),
         )
         await service.run(stop)
 

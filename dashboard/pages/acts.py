@@ -107,4 +107,5 @@ def _show(visit: Visit, what: str, reply: Reply | NoReply) -> None:
     else:
         code = "not_active" if reply.reason is None else reply.reason.value
         text = say("reply.rejected", what=what, why=say(f"why.{code}"), advice=say(f"advice.{code}"), text=reply.text)
-    ui.notify(text, type="negative", timeout=0, close_button=say("reply.close"), position="top", multi_line=True)
+    close = [{"label": say("reply.close"), "color": "white", "noCaps": True}]
+    ui.notify(text, type="negative", timeout=0, actions=close, position="top", multi_line=True)

@@ -157,7 +157,8 @@ class Task:
             with self._list:
                 for when, what in entries:
                     with box("li"):
-                        Text("time", when, "quiet")
+                        if when:
+                            Text("time", when, "quiet")
                         Text("span", what)
 
     def _entries(self, view: ChannelView) -> list[tuple[str, str]]:
@@ -282,7 +283,10 @@ class Trace:
 
     def _fill(self, options: chart.Options, view: ChannelView) -> None:
         self._drawn_s = self._visit.now_s
-        since_s = self._visit.hub.utc() - _TRACED_S
+        now_s = self._visit.hub.utc()
+        since_s = now_s - _TRACED_S
+        limits = {"min": self._visit.chart_ms(since_s), "max": self._visit.chart_ms(now_s)}
+        options["xAxis"] = {**options.get("xAxis", {}), **limits}
         samples = [sample for sample in view.trace.samples() if sample[0] >= since_s]
         options["series"][0]["data"] = [[self._visit.chart_ms(at), chart.kilo(p)] for at, _, _, p in samples]
         options["series"][1]["data"] = [[self._visit.chart_ms(at), round(u, 2)] for at, u, _, _ in samples]

@@ -67,6 +67,10 @@ class Grid:
                 "animateRows": False,
                 "suppressColumnMoveAnimation": True,
                 "ensureDomOrder": True,
+                # On a phone the channel's name and its stop leave room for the power.
+                ":onGridSizeChanged": "e => e.api.setColumnWidths(e.clientWidth < 600"
+                " ? [{key: 'name', newWidth: 120}, {key: 'p', newWidth: 96}, {key: 'stop', newWidth: 78}]"
+                " : [{key: 'name', newWidth: 180}, {key: 'p', newWidth: 120}, {key: 'stop', newWidth: 96}])",
                 "suppressCellFocus": False,
                 "asyncTransactionWaitMillis": 50,
                 "localeText": {"noRowsToShow": visit.say("channels.none"), "loadingOoo": visit.say("channels.none")},

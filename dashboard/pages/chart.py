@@ -20,7 +20,7 @@ def frame(*, zoomable: bool, unit: str = "kW") -> Options:
         "useUTC": True,
         "textStyle": {"fontFamily": _FONT, "color": _MUTED},
         "grid": {"left": 8, "right": 16, "top": 40, "bottom": 52 if zoomable else 8, "containLabel": True},
-        "legend": {"top": 0, "left": 0, "icon": "roundRect", "itemWidth": 14, "itemHeight": 4, "textStyle": axis_text},
+        "legend": {"top": 0, "left": 0, "itemWidth": 20, "itemHeight": 9, "textStyle": axis_text},
         "tooltip": {
             "trigger": "axis",
             "confine": True,
@@ -71,7 +71,7 @@ def line(identity: str, name: str, color: str, *, width: float = 1.5, **more: An
         "id": identity,
         "name": name,
         "type": "line",
-        "showSymbol": False,
+        "symbol": "none",
         "color": color,
         "lineStyle": {"width": width, "color": color, **more.pop("lineStyle", {})},
         "emphasis": {"disabled": True},

@@ -116,8 +116,9 @@ class Past:
                 "data": [],
             },
         ]
+        shown = lines if self._zoomable else lines[:3]
         filled = {series["id"]: series for series in content["series"]}
-        options["series"] = [{**series, **filled[series["id"]]} for series in lines]
+        options["series"] = [{**series, **filled[series["id"]]} for series in shown]
         options["xAxis"] = {**options["xAxis"], **content["xAxis"]}
         return options
 
@@ -126,7 +127,6 @@ class Past:
         visit, span = self._visit, self.span
         now_unix_s = visit.hub.utc()
         past = _points(visit, visit.hall.history.window(now_unix_s - span.back_s, span.width_s), span.width_s)
-        ahead = _ahead(visit, span, now_unix_s)
         balance, band_w = visit.hall.balance, visit.hall.band_w
         target_w = 0.0 if balance is None else balance.target_power_w
         total: chart.Options = {
@@ -134,22 +134,22 @@ class Past:
             "data": past.total,
             "markArea": chart.band(target_w - band_w, target_w + band_w),
         }
+        changing: list[chart.Options] = [
+            {"id": "load", "data": past.load},
+            {"id": "equalization", "data": past.equalization},
+            total,
+        ]
         if self._zoomable:
             total["markLine"] = chart.now_line(visit.chart_ms(now_unix_s), visit.say("history.now"))
-        return {
-            "xAxis": {
-                "min": visit.chart_ms(now_unix_s - span.back_s),
-                "max": visit.chart_ms(now_unix_s + (span.ahead_s if self._zoomable else 0.0)),
-            },
-            "series": [
-                {"id": "load", "data": past.load},
-                {"id": "equalization", "data": past.equalization},
-                total,
+            ahead = _ahead(visit, span, now_unix_s)
+            changing += [
                 {"id": "load-ahead", "data": ahead.load},
                 {"id": "equalization-ahead", "data": ahead.equalization},
-                {"id": "marks", "data": _marks(visit, span, now_unix_s) if self._zoomable else []},
-            ],
-        }
+                {"id": "marks", "data": _marks(visit, span, now_unix_s)},
+            ]
+        ends_s = now_unix_s + (span.ahead_s if self._zoomable else 0.0)
+        limits = {"min": visit.chart_ms(now_unix_s - span.back_s), "max": visit.chart_ms(ends_s)}
+        return {"xAxis": limits, "series": changing}
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import BrowserContext, Page, Response
 
 from tests.page.conftest import Open
@@ -28,7 +29,7 @@ def settled(page: Page) -> Page:
 def test_axe_finds_nothing_serious_and_nothing_runs_over_the_edge(
     open_page: Open, scheme: str, size: dict[str, int]
 ) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    axe = Axe()
     page = open_page("/", color_scheme=scheme, viewport=size)
     for path in VIEWS:
         page.goto(page.url.split("/", 3)[0] + "//" + urlsplit(page.url).netloc + path)

@@ -14,7 +14,7 @@ def test_what_stands_comes_first_then_what_nobody_saw_then_the_rest() -> None:
     book.acknowledge(book.listed()[1].id, "ann", 4.0)
     assert [trouble.source for trouble in book.listed()] == [HERE, "station/s2", "station/s3"]
     book.close(HERE, 5.0)
-    assert [trouble.closed_unix_time_s for trouble in book.listed()] == [2.0, 5.0, 3.0]
+    assert [trouble.closed_unix_time_s for trouble in book.listed()] == [5.0, 2.0, 3.0], "an alarm before a warning"
 
 
 def test_said_again_it_is_one_trouble_and_after_its_end_a_new_one() -> None:
