@@ -9,8 +9,9 @@ power that stands between changes:
 - The least cost under "at most K changes a window" is found exactly by dynamic programming over (level, changes made in
   this window), tick by tick. The load is known in ticks. A tick in which one change falls costs the cheaper of its two
   levels, and one with several changes the cheapest of all levels: whatever the moments, the true cost is not less.
-- Levels lie on a grid. A level counts for its whole cell: its cost is what is left over at the cell's nearest point, so
-  any true level is at least as costly as its cell.
+- The best level for a stretch is the median of what is asked in it: one of the values asked (or 0 W, at the beginning).
+  Where these are too many, neighbours share a cell. A cell's cost is what is left over at its nearest point, so any
+  true level is at least as costly as its cell.
 
 Ramps: a ramp of Δ at R W/s is not a step, and follows a load that itself ramps better by at most Δ²/4R, the area
 between the ramp and a step in its middle. `ramp_credit_w` sums that up for the changes that a run has made: a
@@ -23,12 +24,13 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
+from equalizer.control.bound import LeastResidual, levels_of
 from simulation.clock import TICK_S
 
 Floats = npt.NDArray[np.float64]
 
 CELLS = 400
-"""Levels between the lowest and the highest that can be of use."""
+"""Levels that are tried."""
 
 
 def least_residual_w(load_w: Floats, *, channels: int, delay_s: float, limit_w: float) -> float:
@@ -43,28 +45,15 @@ def least_residual_w(load_w: Floats, *, channels: int, delay_s: float, limit_w: 
     wanted_w = -load_w
     if channels == 0 or len(load_w) == 0:
         return float(np.abs(load_w).mean()) if len(load_w) else 0.0
-    low_w, high_w = max(float(wanted_w.min()), -limit_w), min(float(wanted_w.max()), limit_w)
-    low_w, high_w = min(low_w, limit_w, 0.0), max(high_w, -limit_w, 0.0)
+    possible_w = np.clip(wanted_w, -limit_w, limit_w)
+    beyond_w = float(np.abs(wanted_w - possible_w).mean())
     window = round(delay_s / TICK_S)
-    if window < 1 or high_w <= low_w:
-        beyond_w = np.maximum(wanted_w - high_w, 0.0) + np.maximum(low_w - wanted_w, 0.0)
-        return float(beyond_w.mean())
-    half_w = 0.5 * (high_w - low_w) / CELLS
-    levels_w = low_w + half_w * (2.0 * np.arange(CELLS) + 1.0)
-    # Row k: the least cost with k changes made in this window. The channels begin at 0 W.
-    costs = np.full((channels + 1, CELLS), np.inf)
-    costs[0, np.abs(levels_w) <= half_w * 1.001] = 0.0
-    for tick, asked_w in enumerate(wanted_w):
-        if tick % window == 0 and tick > 0:
-            costs[0] = costs.min(axis=0)
-            costs[1:] = np.inf
-        left_w = np.maximum(np.abs(levels_w - asked_w) - half_w, 0.0)
-        least = costs.min(axis=1)
-        costs += left_w
-        once = np.minimum(costs[:-1].min(axis=1)[:, None], least[:-1, None] + left_w)
-        np.minimum(costs[1:], once, out=costs[1:])
-        np.minimum(costs[2:], least[:-2, None] + left_w.min(), out=costs[2:])
-    return float(costs.min()) / len(wanted_w)
+    if window < 1:
+        return beyond_w
+    game = LeastResidual(*levels_of([*possible_w, 0.0], CELLS), channels=channels, window=window)
+    game.begin_at_rest()
+    game.advance(possible_w)
+    return beyond_w + game.mean_w()
 
 
 def step_residual_ws(step_w: float, ramp_w_per_s: float) -> float:

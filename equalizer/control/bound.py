@@ -14,6 +14,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+AT_REST_W = 1e-9
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 
@@ -22,8 +23,10 @@ def levels_of(asked_w: Sequence[float], most: int) -> tuple[Floats, Floats]:
     distinct_w: Floats = np.unique(np.asarray(asked_w, dtype=np.float64))
     if len(distinct_w) <= most:
         return distinct_w, np.zeros(len(distinct_w))
-    groups = np.array_split(distinct_w, most)
-    low_w, high_w = np.array([group[0] for group in groups]), np.array([group[-1] for group in groups])
+    cell_w = (distinct_w[-1] - distinct_w[0]) / most
+    cells = np.minimum(np.floor((distinct_w - distinct_w[0]) / cell_w), most - 1)
+    firsts = np.flatnonzero(np.diff(cells, prepend=-1.0))
+    low_w, high_w = distinct_w[firsts], distinct_w[np.append(firsts[1:], len(distinct_w)) - 1]
     return 0.5 * (low_w + high_w), 0.5 * (high_w - low_w)
 
 
@@ -44,6 +47,10 @@ class LeastResidual:
         self._costs: Floats = np.full((channels + 1, len(levels_w)), np.inf)
         self._costs[0] = 0.0
         self._ticks = 0
+
+    def begin_at_rest(self) -> None:
+        """Have the channels begin at 0 W, which must be one of the levels."""
+        self._costs[0] = np.where(np.abs(self._levels_w) <= self._halves_w + AT_REST_W, 0.0, np.inf)
 
     def advance(self, asked_w: Iterable[float]) -> None:
         """Go on by one tick for each power that the best controller would have the channels do; W."""
