@@ -5,6 +5,7 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -218,14 +219,22 @@ class StationService:
         self._link.event(Severity.WARNING, "stalled", text)
 
     async def _stay_linked(self, rack: Rack) -> None:
-        """Find the server, make sure that the name is free, and stay connected."""
+        """Find the server, make sure that the name is free, and stay connected; look again where that has moved."""
+        request = self._request
         while True:
-            connection = await discover(self._request, clock=self._clock)
+            connection = await discover(request, clock=self._clock)
             try:
                 await self._claim(connection)
             except ConnectionFailedError as error:
                 _log.warning("broker_lost_again error=%r", str(error))
                 await asyncio.sleep(_RETRY_S)
+                continue
+            except DuplicateStationError as error:
+                if request is self._request:
+                    raise
+                # It works on batteries already: a namesake that it meets later is no reason to stop them.
+                _log.error("duplicate_station error=%r action=looking_again", str(error))
+                await asyncio.sleep(_LOOK_AGAIN_S)
                 continue
             # A broker that was found may move; one that is configured has its place, and is waited for.
             give_up_s = None if connection.source is Source.CONFIGURED else _LOOK_AGAIN_S
@@ -233,6 +242,7 @@ class StationService:
                 await self._link.run(connection, rack, give_up_s=give_up_s)
             except ConnectionFailedError as error:
                 _log.warning("broker_given_up error=%r action=looking_again", str(error))
+                request = replace(request, loop=connection.loop)
                 continue
             return
 

@@ -158,6 +158,36 @@ async def test_a_starved_link_keeps_the_newest_of_each_topic(mosquitto: RunningB
         assert len(ear.got) + mouth.session.dropped_messages == 1_000
 
 
+async def test_the_kernel_keeps_no_backlog_of_small_messages_for_a_link_that_takes_none() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+    listener.setblocking(False)
+    loop = asyncio.get_running_loop()
+
+    async def greet() -> socket.socket:
+        accepted, _ = await loop.sock_accept(listener)
+        accepted.setblocking(False)
+        await loop.sock_recv(accepted, 1024)
+        await loop.sock_sendall(accepted, b"\x20\x02\x00\x00")  # CONNACK of MQTT 3.1.1
+        return accepted
+
+    greeting = asyncio.create_task(greet(), name="broker")
+    peer = Peer(BrokerSettings(port=listener.getsockname()[1], protocol="3.1.1"), "s")
+    await peer.session.connect_once(5.0)
+    accepted = await greeting
+    for number in range(200):
+        peer.session.publish(f"a/{number % 5}", b"%03d" % number + bytes(600))
+        await asyncio.sleep(0)
+    assert peer.session.dropped_messages > 100
+    received = b""
+    while any(b"a/%d%03d" % (number % 5, number) not in received for number in range(195, 200)):
+        received += await asyncio.wait_for(loop.sock_recv(accepted, 65536), 10.0)
+    assert len(received) < 50_000
+    await peer.session.close()
+    accepted.close()
+    listener.close()
+
+
 async def test_nobody_at_home_is_one_clear_error() -> None:
     port = free_port("127.0.0.1", 0)
     peer = Peer(BrokerSettings(port=port), "s")

@@ -1,9 +1,13 @@
 """The table of the channel's life is complete and says what the contract says."""
 
+from dataclasses import replace
+
 import pytest
 
-from schemas.messages import WorkStatus
+from schemas.messages import StepType, WorkStatus
 from station.channel.states import ACTIVE, TRANSITIONS, WORK_STATUS, Life, TransitionError, Trigger, follow
+from station.drivers.protocol import OwnStep
+from tests.unit.channel.bench import build
 
 
 @pytest.mark.parametrize("life", Life)
@@ -36,3 +40,14 @@ def test_protection_is_left_by_clearing_the_alarm_alone() -> None:
 
 def test_what_carries_current_says_working() -> None:
     assert {life for life in Life if WORK_STATUS[life] is WorkStatus.WORKING} == ACTIVE
+
+
+def test_equipment_whose_program_somebody_holds_is_paused_and_goes_on() -> None:
+    bench = build(own_program=True)
+    step = OwnStep(WorkStatus.WORKING, StepType.CC_CHG, 2, 1)
+    seen = []
+    for status in (WorkStatus.WORKING, WorkStatus.PAUSED, WorkStatus.WORKING):
+        bench.own_step = replace(step, work_status=status)
+        bench.run(0.5)
+        seen.append(bench.telemetry().work_status)
+    assert seen == [WorkStatus.WORKING, WorkStatus.PAUSED, WorkStatus.WORKING]
