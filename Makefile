@@ -14,7 +14,7 @@ dev := $(VENV)/.zeroloop-dev-$(pins)
 bin := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos soak-live test-pythons tools bench fuzz soak lint format schema constraints clean screenshots
+.PHONY: help demo test chaos soak-live test-pythons tools bench fuzz soak lint format schema constraints clean screenshots mutants release audit
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ fuzz: $(dev) ## hostile bytes for every parser; MINUTES=5 says for how long
 soak: $(dev) ## random halls under random faults, looking for what may never happen; MINUTES=60
 	$(bin)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
+floods: $(dev) tools ## rogue clients at full speed beside a loop, as a table; root
+	$(bin)/python -m tests.floods $(STEPS)
+
 lint: $(dev) ## ruff, mypy and the layers
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
@@ -73,8 +76,21 @@ format: $(dev) ## what ruff can mend by itself
 	$(bin)/ruff check --fix-only .
 	$(bin)/ruff format .
 
+schema: $(dev) ## the JSON Schemas and the AsyncAPI document, made again from the models
+mutants: $(dev) ## small changes to the code that power depends on: do the tests notice?
+	@$(bin)/mutmut --version >/dev/null 2>&1 || $(bin)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[mutation]'
+	$(bin)/python -m tests.mutants
+
+release: ## wheel, source archive, SBOM with licences and checksums, in dist/
+	@.ci/release
+
+audit: ## the pinned releases against the known vulnerabilities
+	@.ci/audit
+
 schema: $(dev) ## the JSON Schemas, made again from the models
 	$(bin)/zeroloop schema
+	$(bin)/zeroloop schema --asyncapi
+	$(bin)/zeroloop schema --asyncapi --out docs/reference/asyncapi.html
 
 constraints: $(dev) ## constraints.txt, made again from what is installed
 	$(bin)/python .ci/constraints.py > constraints.new

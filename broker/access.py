@@ -8,7 +8,7 @@ stands.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal, NamedTuple, assert_never
 
-from schemas.topics import ROOT, ChannelTopic, LoopTopic
+from schemas.topics import DOCTOR_ROOT, ROOT, ChannelTopic, LoopTopic
 from transport.credentials import Role
 
 _HEAD = """\
@@ -52,6 +52,8 @@ def rights(role: Role, name: str, loop: str | None) -> tuple[Right, ...]:
             return (
                 Right("read", f"{base}/#"),
                 Right("read", "$SYS/#"),
+                Right("read", f"{DOCTOR_ROOT}/#"),
+                Right("write", f"{DOCTOR_ROOT}/#"),
                 *_write(base, *own),
                 _channels(base, ChannelTopic.COMMAND),
             )

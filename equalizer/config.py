@@ -7,12 +7,11 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from schemas.messages import Name, Policy
 from schemas.settings import BrokerSettings, Section
-from schemas.topics import NAME_PATTERN
 
 Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Efficiency = Annotated[float, Field(gt=0.0, le=1.0)]
-NameOrAny = Annotated[str, Field(pattern=rf"^(\*|{NAME_PATTERN.strip('^$')})$")]
+NameOrAny = Name | Literal["*"]
 """A name, or `*` for all."""
 AUTO = "auto"
 FIRST_ENGAGE_W = 1000.0

@@ -376,7 +376,9 @@ class Duty:
         elif fresh:
             self._voice.clerk.echo(station, channel, echo)
         if not self._leaving:
-            self._follow(fencing.echoed(self.fence, echo, fresh=fresh))
+            # Where others stand by, what a station has obeyed while this server was away counts like what it obeys now.
+            meanwhile = self._timing.enabled and self._link.of_unknown_age
+            self._follow(fencing.echoed(self.fence, echo, fresh=fresh or meanwhile))
 
     def _follow(self, fence: Fence) -> None:
         if fence.standing is not Standing.STANDBY or self.fence.standing is Standing.STANDBY:

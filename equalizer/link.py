@@ -5,6 +5,7 @@ changes is noted, and the control is asked for once a batch, not once a message.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
@@ -36,6 +37,10 @@ _LOG = logging.getLogger(__name__)
 LARGEST_LOOP_TOPICS = 500_000
 """Two topics a channel and one a station; whatever floods the broker with names beyond is not remembered."""
 _COMPLAINTS = 10_000
+_PATIENCE = 20
+_MUTED_S = 1.0
+"""So many malformed messages of a topic, and it is not read for so long: whoever floods with them must not take the
+time that the others' telemetry needs."""
 
 _OWN_METER_PATH = ("power_w",)
 
@@ -111,6 +116,7 @@ class Link:
         self._takers: dict[bytes, Taker] = {}
         self._is_telemetry = topics.channel_pattern(loop, ChannelTopic.TELEMETRY).fullmatch
         self._complained: set[str] = set()
+        self._bad: Counter[str] = Counter()
         self.reset(book)
 
     @property
@@ -165,9 +171,26 @@ class Link:
     def malformed(self, source: str, reason: MalformedReason, text: str) -> None:
         """Count a message that breaks the contract, and log the first of each source."""
         self.counters.malformed[reason] += 1
+        if len(self._bad) >= _COMPLAINTS:
+            self._bad.clear()
+        self._bad[source] += 1
+        if self._bad[source] >= _PATIENCE:
+            self._mute(source)
         if source not in self._complained and len(self._complained) < _COMPLAINTS:
             self._complained.add(source)
             _LOG.warning("malformed source=%s reason=%s text=%r", source, reason, text[:200])
+
+    def _mute(self, source: str) -> None:
+        """Look no further at a topic for a second: to explain a malformed message costs ten times its reading."""
+        del self._bad[source]
+        name = source.encode()
+        taker = self._takers.get(name)
+        if taker is not None:
+            self._takers[name] = _Muted(self, name, taker, self.clock() + _MUTED_S)
+
+    def unmute(self, name: bytes, taker: Taker) -> None:
+        """Listen to a topic again."""
+        self._takers[name] = taker
 
     def moved(self, change_uw: int) -> bool:
         """Add a channel's change of power; true where the loop's has moved enough since the last decision."""
@@ -197,8 +220,12 @@ class Link:
                 return None
 
     def _overheard(self, station: str, channel: str, leaf: ChannelTopic, payload: bytes, retained: bool) -> None:  # noqa: FBT001 - a handler
-        if not retained:
+        if retained:
+            return
+        try:
             self.clerk.channel_said(station, channel, leaf, payload)
+        except MalformedError as error:
+            self.malformed(topics.channel_topic(self.loop, station, channel, leaf), error.reason, str(error))
 
     def _refuse(self, topic: str) -> None:
         if topic not in self._complained and len(self._complained) < _COMPLAINTS:
@@ -257,6 +284,26 @@ class _Passed:
 
     def __init__(self, handler: Callable[[bytes, bool], None]) -> None:
         self.take = handler
+
+
+class _Muted:
+    """Takes a topic's messages unread until the time is up."""
+
+    __slots__ = ("_link", "_name", "_taker", "_until_s")
+
+    def __init__(self, link: Link, name: bytes, taker: Taker, until_s: float) -> None:
+        self._link = link
+        self._name = name
+        self._taker = taker
+        self._until_s = until_s
+
+    def take(self, payload: bytes, retained: bool, /) -> None:  # noqa: FBT001 - as above
+        link = self._link
+        if link.clock() < self._until_s:
+            link.counters.malformed[MalformedReason.MUTED] += 1
+            return
+        link.unmute(self._name, self._taker)
+        self._taker.take(payload, retained)
 
 
 class _StationFeed:

@@ -75,6 +75,7 @@ class EqualizerService:
         self._expiry = ExpiryWatch(utc, lambda severity, code, text: self._voice.event(code, text, severity))
         self._reached = asyncio.Event()
         self._unsaved = False
+        self._duties: list[Duty] = []
         self._journal = Journal(
             base_dir / settings.state.dir / f"decisions-{settings.loop.name}.jsonl",
             most_bytes=settings.state.decision_log_bytes,
@@ -116,6 +117,11 @@ class EqualizerService:
                     task.result()
 
     # ── the parts ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def standing(self) -> fencing.Standing:
+        """Whether it is in charge; before it runs, it is not."""
+        return self._duties[0].fence.standing if self._duties else fencing.Standing.STANDBY
 
     @property
     def phase(self) -> Phase:
@@ -174,6 +180,7 @@ class EqualizerService:
             clock=clock,
             log_lines=lambda: {"written": self._journal.written, "lost": self._journal.lost},
         )
+        self._duties = [self._duty]
         self._desk = CommandDesk(self._duty, malformed=self._malformed_command, utc=utc)
         self._session = self._open_session(
             settings.broker,

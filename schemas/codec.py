@@ -31,6 +31,8 @@ class MalformedReason(StrEnum):
     WRONG_TYPE = "wrong_type"
     OUT_OF_RANGE = "out_of_range"
     UNEXPECTED_RETAIN = "unexpected_retain"
+    MUTED = "muted"
+    """Dropped unread, for a second: the topic has brought too much that was malformed."""
 
 
 class MalformedError(ValueError):

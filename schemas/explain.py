@@ -69,7 +69,7 @@ class Place:
     @property
     def text(self) -> str:
         """Where it is: `channel "1", program entry 2, until.voltage_v`."""
-        return ", ".join(group for group in self._groups if group)
+        return ", ".join(group.strip() for group in self._groups if group)
 
     @property
     def allowed(self) -> str:
@@ -86,7 +86,9 @@ class Place:
         """Go down to a key or an entry; a part that but names the branch of a union leads nowhere."""
         schema = self._resolved(self._schema)
         if isinstance(part, int):
-            self._schema, self.value = schema.get("items", {}), self.value[part]
+            fixed = schema.get("prefixItems", ())
+            self._schema = fixed[part] if part < len(fixed) else schema.get("items", {})
+            self.value = self.value[part] if part < len(self.value) else None
             name = self.value.get("id") if isinstance(self.value, Mapping) else None
             self._groups[-1] += f' "{name}"' if isinstance(name, str) else f" entry {part + 1}"
             self._groups.append("")
@@ -125,6 +127,10 @@ _KINDS = {
 
 def describe(schema: Schema) -> str:
     """Say in words what a JSON Schema allows."""
+    if "anyOf" in schema:
+        return " or ".join(describe(branch) for branch in schema["anyOf"] if branch.get("type") != "null")
+    if "const" in schema:
+        return f'"{schema["const"]}"'
     if "enum" in schema:
         return f"one of {', '.join(str(value) for value in schema['enum'])}"
     if schema.get("pattern") == NAME_PATTERN:

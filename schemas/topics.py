@@ -8,6 +8,8 @@ from typing import NamedTuple
 ROOT = "zeroloop/v1"
 WELL_KNOWN_FILTER = f"{ROOT}/+/server"
 """Where any client finds the servers of all loops."""
+DOCTOR_ROOT = "zeroloop/doctor"
+"""Beside the contract: where `zeroloop doctor` tries the broker out, below a name that nobody guesses."""
 
 NAME_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")

@@ -16,9 +16,11 @@ from equalizer.control.residual import Cause
 from simulation.clock import BEGIN_S
 from simulation.run import Result
 from simulation.scenario import Scenario
-from simulation.score import Floats, Score
+from simulation.score import Score
 
 KILO = 1000.0
+OPENED = 2
+"""Variants that are shown at once; the others unfold."""
 MINUTE_S = 60.0
 BINS = 900
 """Of an overview: each shows the range of what happened in it."""
@@ -45,12 +47,17 @@ STYLE: Any = {
 def page(scenario: Scenario, seed: int, results: tuple[Result, ...], scores: tuple[Score, ...]) -> str:
     """Return the report."""
     with mpl.rc_context(STYLE):
-        sections = "".join(_section(result, score) for result, score in zip(results, scores, strict=True))
+        sections = "".join(
+            _section(result, score, opened=number < OPENED)
+            for number, (result, score) in enumerate(zip(results, scores, strict=True))
+        )
         return _PAGE.substitute(
             title=escape(scenario.title),
             subtitle=_subtitle(scenario, seed, results[0]),
             table=_table(scores),
-            compared=_svg(10.0, 2.8, 2, lambda axes: _compared(axes, results, scores)),
+            compared=_svg(
+                10.0, max(2.8, 0.3 * len(scores)), 2, lambda axes: _compared(axes, results, scores), beside=True
+            ),
             sections=sections,
         )
 
@@ -68,28 +75,42 @@ def _subtitle(scenario: Scenario, seed: int, result: Result) -> str:
 # ── figures ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _section(result: Result, score: Score) -> str:
-    load_w = np.asarray(result.trace.load_w)
-    total_w = load_w + np.asarray(result.trace.equalization_w)
-    overview = _svg(10.0, 2.6, 1, lambda axes: _overview(axes[0], load_w, total_w, result.trace.step_s))
+def _section(result: Result, score: Score, *, opened: bool) -> str:
+    overview = _svg(10.0, 5.2, 2, partial(_overview, result=result))
     worst = "".join(
         f"<h3>Close look at {stretch.at_s / MINUTE_S:.1f} min: {stretch.mean_total_w / KILO:.1f} kW left over</h3>"
         + _svg(10.0, 4.4, 2, partial(_close, result=result, at_s=stretch.at_s))
         for stretch in score.worst[:2]
     )
-    return f"<section><h2>{escape(score.variant)}</h2>{overview}{worst}</section>"
+    summary = f"<summary>{escape(score.variant)}</summary>"
+    return f"<details{' open' if opened else ''}>{summary}{overview}{worst}</details>"
 
 
-def _overview(axes: Axes, load_w: Floats, total_w: Floats, step_s: float) -> None:
-    """Draw the range of both powers in every bin: a line of 144,000 points shows less and weighs more."""
-    for power_w, color, name in ((load_w, LOAD, "load alone"), (total_w, TOTAL, "total")):
-        edges = np.linspace(0, len(power_w), min(BINS, len(power_w)) + 1).astype(int)[:-1]
+def _overview(axes: list[Axes], *, result: Result) -> None:
+    """Draw the whole run: the powers, and what became of the batteries."""
+    trace = result.trace
+    load_w, equalization_w = np.asarray(trace.load_w), np.asarray(trace.equalization_w)
+    parts = (
+        (load_w, LOAD, "load: without balancing", 0.9),
+        (equalization_w, EQUALIZATION, "equalization", 0.45),
+        (load_w + equalization_w, TOTAL, "total: what the grid sees", 0.9),
+    )
+    # The range of every bin: a line of 144,000 points shows less and weighs more.
+    edges = np.linspace(0, len(load_w), min(BINS, len(load_w)) + 1).astype(int)[:-1]
+    minutes = edges * trace.step_s / MINUTE_S
+    for power_w, color, name, alpha in parts:
         low, high = np.minimum.reduceat(power_w, edges), np.maximum.reduceat(power_w, edges)
-        minutes = edges * step_s / MINUTE_S
-        axes.fill_between(minutes, low / KILO, high / KILO, fc=color, ec=color, alpha=0.85, lw=0.4, label=name)
-    axes.axhline(0.0, color="#111827", lw=0.6)
-    axes.set(xlabel="min", ylabel="kW", xlim=(0.0, len(load_w) * step_s / MINUTE_S))
-    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2)
+        axes[0].fill_between(minutes, low / KILO, high / KILO, fc=color, ec=color, alpha=alpha, lw=0.4, label=name)
+    axes[0].axhline(0.0, color="#111827", lw=0.6)
+    axes[0].set(ylabel="kW")
+    axes[0].legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3)
+    for number, (name, soc_ratio) in enumerate(trace.soc_ratio.items()):
+        color = VARIANTS[number % len(VARIANTS)]
+        axes[1].plot(minutes, 100.0 * np.asarray(soc_ratio)[edges], color=color, lw=1.1, label=name)
+    axes[1].set(xlabel="min", ylabel="charge, %")
+    axes[1].legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4)
+    for one in axes:
+        one.set_xlim(0.0, len(load_w) * trace.step_s / MINUTE_S)
 
 
 def _close(axes: list[Axes], *, result: Result, at_s: float) -> None:
@@ -133,7 +154,11 @@ def _compared(axes: list[Axes], results: Iterable[Result], scores: tuple[Score, 
         total_w = np.abs(np.asarray(result.trace.load_w) + np.asarray(result.trace.equalization_w))
         shares = np.linspace(0.0, 100.0, 201)
         axes[1].plot(
-            np.percentile(total_w, shares) / KILO, shares, color=VARIANTS[number % len(VARIANTS)], label=score.variant
+            np.percentile(total_w, shares) / KILO,
+            shares,
+            color=VARIANTS[number % len(VARIANTS)],
+            linestyle="--" if result.variant.gated else "-",
+            label=score.variant,
         )
     axes[1].set(xlabel="|total|, kW", ylabel="% of the time below", ylim=(0.0, 100.0), xlim=(0.0, None))
     axes[1].legend(loc="lower right", fontsize=7)
@@ -148,10 +173,9 @@ def _split_kwh(score: Score) -> dict[str, float]:
     return {cause: exchanged_kwh * part_wh / seen_wh for cause, part_wh in score.residual_by_cause_wh.items()}
 
 
-def _svg(width: float, height: float, count: int, draw: Callable[[list[Axes]], None]) -> str:
-    """Return a figure: two that share no axis stand side by side, those of a close look above one another."""
+def _svg(width: float, height: float, count: int, draw: Callable[[list[Axes]], None], *, beside: bool = False) -> str:
+    """Return a figure: two that share no axis stand side by side, those of one time above one another."""
     figure = Figure(figsize=(width, height), layout="constrained")
-    beside = height < 3.0  # noqa: PLR2004 - a flat figure has room beside, a high one below
     grid = figure.subplots(1 if beside else count, count if beside else 1, squeeze=False)
     draw(list(grid.flat))
     buffer = StringIO()
@@ -197,6 +221,8 @@ _PAGE = Template("""<!doctype html>
 <style>
 body { font: 15px/1.5 system-ui, sans-serif; color: #111827; max-width: 1060px; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.7rem; margin: 0 } h2 { font-size: 1.2rem; margin: 2.2rem 0 .3rem }
+summary { font-size: 1.2rem; font-weight: 600; margin: 1.6rem 0 .3rem; cursor: pointer }
+tbody tr:hover { background: #f9fafb } .table { overflow-x: auto }
 h3 { font-size: .95rem; font-weight: 600; margin: 1rem 0 .2rem } p { color: #4b5563; margin: .2rem 0 1.2rem }
 table { border-collapse: collapse; font-size: .85rem; width: 100%; font-variant-numeric: tabular-nums }
 td { white-space: nowrap }
@@ -205,9 +231,10 @@ tbody th, thead th:first-child { text-align: left } thead th { color: #4b5563; f
 figure { margin: .4rem 0 } svg { width: 100%; height: auto }
 </style></head><body>
 <h1>$title</h1><p>$subtitle</p>
-$table
+<div class="table">$table</div>
 <h2>What was left over</h2>
 $compared
+<h2>How each did it</h2>
 $sections
 </body></html>
 """)

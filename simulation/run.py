@@ -4,6 +4,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import nan
 from pathlib import Path
 from statistics import fmean
 from typing import TypeVar
@@ -19,7 +20,7 @@ from simulation.peers import LAWS, Peer
 from simulation.plantalk import PlanTalk
 from simulation.scenario import NetworkSection, PlansSection, Scenario, VariantSection
 from simulation.server import Change, Controller, Server
-from simulation.station import LOOP
+from simulation.station import LOOP, Channel
 from simulation.witness import Witness
 
 SLICE_S = 10.0
@@ -47,6 +48,8 @@ class Trace:
     setpoint_w: "dict[str, array[float]]"
     """By equalization channel: what it was told last."""
     power_w: "dict[str, array[float]]"
+    soc_ratio: "dict[str, array[float]]"
+    """Of its battery; not a number where it says nothing of it."""
     reason: list[str]
     phase: list[str]
 
@@ -225,6 +228,7 @@ class Contest:
                     witness.release(now_s)
                 trace.power_w[name].append(channel.power_w if equalizing else 0.0)
                 trace.setpoint_w[name].append(witness.level_w if equalizing else 0.0)
+                trace.soc_ratio[name].append(_soc_ratio(channel))
                 if equalizing:
                     equalization_w += channel.power_w
                 else:
@@ -317,6 +321,11 @@ def varied(section: _Part, variant: VariantSection, *keys: str) -> _Part:
     return section.model_copy(update=said)
 
 
+def _soc_ratio(channel: Channel) -> float:
+    sample = channel.state.sample
+    return nan if sample is None or sample.soc_ratio is None else sample.soc_ratio
+
+
 def _sum(counters: Iterable[Counter[str]]) -> dict[str, int]:
     total: Counter[str] = Counter()
     for counter in counters:
@@ -334,6 +343,7 @@ def _trace(names: tuple[str, ...], step_s: float) -> Trace:
         announced_w=array("d"),
         setpoint_w={name: array("d") for name in names},
         power_w={name: array("d") for name in names},
+        soc_ratio={name: array("d") for name in names},
         reason=[],
         phase=[],
     )

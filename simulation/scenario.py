@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -149,7 +149,7 @@ class VariantSection(Section):
     """A peer's changes are held back so that no channel gets two within `delay_s`."""
     policy: Annotated[Policy | None, _member(Policy)] = None
     delay_s: NonNegative | None = None
-    engage_w: NonNegative | None = None
+    engage_w: NonNegative | Literal["auto"] | None = None
     release_w: NonNegative | None = None
     plans: bool = True
     share_ratio: Ratio | None = None

@@ -29,6 +29,7 @@ def _trace(result: Result) -> pl.DataFrame:
     for name, setpoint_w in run.setpoint_w.items():
         columns[f"{name} setpoint_w"] = np.asarray(setpoint_w)
         columns[f"{name} power_w"] = np.asarray(run.power_w[name])
+        columns[f"{name} soc_ratio"] = np.asarray(run.soc_ratio[name])
     frame = pl.DataFrame(columns)
     return frame.with_columns(pl.col("variant", "reason", "phase").cast(pl.Categorical))
 

@@ -85,6 +85,7 @@ class Link:
         telemetry_period_s: the station's own; it is compared with what the server expects.
         clock: monotonic seconds.
         utc: seconds since 1970, for labels.
+        open_session: makes the connection to the broker.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Link:
         telemetry_period_s: float,
         clock: Callable[[], float],
         utc: Callable[[], float],
+        open_session: Callable[..., Session] = Session,
     ) -> None:
         self.loop: str | None = None
         """The loop's name; null until one is found."""
@@ -105,6 +107,7 @@ class Link:
         self._telemetry_period_s = telemetry_period_s
         self._clock = clock
         self._utc = utc
+        self._open_session = open_session
         self._session: Session | None = None
         self._leaving = False
         self._lost = False
@@ -135,7 +138,7 @@ class Link:
             for channel in self.identity.channels
             for leaf in (ChannelTopic.TELEMETRY, ChannelTopic.PLAN, ChannelTopic.REPLY)
         }
-        self._session = Session(
+        self._session = self._open_session(
             connection.broker,
             # A second station of the same name is told apart before it can throw this one out.
             client_id=unguessable(self.identity.station),

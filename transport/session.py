@@ -90,6 +90,8 @@ class Session:
         routes: who takes the QoS 0 messages of a topic without this detour; may change at any time.
         on_connected: called after every handshake: subscribe here and publish what must be known.
         on_disconnected: called with the reason after every loss.
+        on_refused: called with topic and reason where the broker acknowledges a message and will not pass it on; only
+            MQTT 5 has words for that.
         will: published by the broker when the connection is lost.
         clock: monotonic seconds.
         keepalive_s: a dead connection is noticed after twice that at the latest.
@@ -104,6 +106,7 @@ class Session:
         routes: Routes | None = None,
         on_connected: Callable[[], None] = lambda: None,
         on_disconnected: Callable[[str], None] = lambda _reason: None,
+        on_refused: Callable[[str, str], None] = lambda _topic, _reason: None,
         will: Will | None = None,
         clock: Callable[[], float],
         keepalive_s: int = 10,
@@ -119,6 +122,7 @@ class Session:
         self._routes: Routes = {} if routes is None else routes
         self._on_connected = on_connected
         self._on_disconnected = on_disconnected
+        self._on_refused = on_refused
         self._will = will
         self._clock = clock
         self._keepalive_s = keepalive_s
@@ -243,6 +247,17 @@ class Session:
                 while self.connected and (self._writing or self._starved or self._unacknowledged):
                     self._progress.clear()
                     await self._progress.wait()
+
+    def hold(self) -> None:
+        """Read nothing more until `resume`, as a client that is too slow."""
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket.fileno())
+
+    def resume(self) -> None:
+        """Read again."""
+        if self._socket is not None:
+            asyncio.get_running_loop().add_reader(self._socket.fileno(), self._readable)
+            self._readable()
 
     async def close(self) -> None:
         """Send what waits, take leave of the broker (no will), and end `run`."""
@@ -445,10 +460,13 @@ class Session:
         self._arrived.append((message.topic, bytes(message.payload), message.retain))
 
     def _acknowledged(
-        self, _client: Client, _userdata: object, mid: int, _reason: ReasonCode, _properties: Properties | None
+        self, _client: Client, _userdata: object, mid: int, reason: ReasonCode, _properties: Properties | None
     ) -> None:
-        if self._unacknowledged.pop(mid, None) is not None:
+        message = self._unacknowledged.pop(mid, None)
+        if message is not None:
             self._progress.set()
+            if reason.is_failure:
+                self._on_refused(message.topic, str(reason).lower())
 
     def _dispatch(self, topic: str, payload: bytes, retained: bool) -> None:  # noqa: FBT001 - the callback's signature
         try:

@@ -47,6 +47,7 @@ PageConfig = Annotated[
     Path | None,
     typer.Option("--config", help="The dashboard.toml whose state folder is meant; without it, the defaults."),
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a program.")]
 Station = Annotated[str, typer.Argument(help="The station's id.")]
 Channel = Annotated[str, typer.Argument(help="The channel's id.")]
 
@@ -255,6 +256,43 @@ def watch(
     asyncio.run(until_stopped(listen))
 
 
+@app.command()
+def doctor(
+    seconds: Annotated[float, typer.Option(help="How long to listen.", min=1.0, max=600.0)] = 5.0,
+    as_json: AsJson = False,
+    host: Host = None,
+    port: Port = None,
+    loop: Loop = None,
+    config: Config = None,
+) -> None:
+    """Say what is wrong in a hall, and the command that mends it."""
+    from rich.console import Console
+
+    from zeroloop.doctor.run import diagnose
+
+    _quiet()
+    reach = _reach(host, port, loop, config)
+    raise typer.Exit(asyncio.run(diagnose(reach, seconds, Console(), as_json=as_json)))
+
+
+@app.command()
+def purge(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; without --yes it only lists.")] = False,
+    host: Host = None,
+    port: Port = None,
+    loop: Loop = None,
+    config: Config = None,
+) -> None:
+    """Remove what the broker keeps of stations that are gone, after showing it."""
+    from rich.console import Console
+
+    from zeroloop.doctor.purge import purge as remove
+
+    _quiet()
+    raise typer.Exit(remove(_reach(host, port, loop, config), Console(), yes=yes, as_json=as_json))
+
+
 # ── commands ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -320,11 +358,16 @@ def target(
 
 
 @app.command()
-def schema(out: Annotated[Path | None, typer.Option(help="The folder; without it, the project's own.")] = None) -> None:
-    """Write the JSON Schemas of all payloads."""
-    from zeroloop.schema import FOLDER, write
+def schema(
+    out: Annotated[Path | None, typer.Option(help="The folder, or the file; without it, the project's own.")] = None,
+    asyncapi: Annotated[
+        bool, typer.Option("--asyncapi", help="One AsyncAPI 3 document; a FILE.html shows it to people.")
+    ] = False,
+) -> None:
+    """Write the JSON Schemas of all payloads, or the contract as an AsyncAPI document."""
+    from zeroloop.schema import FOLDER, write, write_asyncapi
 
-    for path in write(FOLDER if out is None else out):
+    for path in [write_asyncapi(out)] if asyncapi else write(FOLDER if out is None else out):
         typer.echo(path)
 
 

@@ -84,6 +84,11 @@ class Reach:
         """Whether the command line says where the broker is, so that nothing needs to be remembered."""
         return self.host is not None or self.port is not None
 
+    def as_options(self) -> str:
+        """Return what a command needs to reach the same place: ` --host …`, or nothing."""
+        said = {"host": self.host, "port": self.port, "loop": self.loop, "config": self.config}
+        return "".join(f" --{name} {value}" for name, value in said.items() if value is not None)
+
     async def connection(self) -> Connection:
         """Return the way to the server.
 

@@ -1,4 +1,4 @@
-"""Writes the JSON Schemas of all payloads, made from the models."""
+"""Writes the JSON Schemas of all payloads, and the AsyncAPI document, made from the models."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 import schemas
 from schemas.messages import PAYLOADS, Message
+from zeroloop import asyncapi
 
 FOLDER = Path(schemas.__file__).parent / "json"
 """Where they stand in the tree and in the package."""
@@ -31,3 +32,16 @@ def write(folder: Path) -> list[Path]:
         path.write_text(render(name, model), encoding="utf-8")
         written.append(path)
     return written
+
+
+def write_asyncapi(file: Path | None) -> Path:
+    """Write the AsyncAPI document, or the page that shows it where the file is to be HTML; return where it is.
+
+    Args:
+        file: where to; None: where it stands in the tree.
+    """
+    path = asyncapi.FILE if file is None else file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = asyncapi.page(asyncapi.document()) if path.suffix == ".html" else asyncapi.render()
+    path.write_text(text, encoding="utf-8")
+    return path

@@ -33,8 +33,9 @@ class Line:
 
 
 def append(head: Head, entry: Mapping[str, object]) -> tuple[bytes, Head]:
-    """Return the line that an entry makes behind a head, and the new head."""
-    body = json.dumps({"seq": head.seq + 1, **entry, "previous": head.hash}, separators=(",", ":")).encode()
+    """Return the line that an entry makes behind a head, and the new head. `seq` and `previous` are the chain's own."""
+    own = {"seq": head.seq + 1, "previous": head.hash}
+    body = json.dumps({"seq": 0, **entry, **own}, separators=(",", ":")).encode()
     digest = hashlib.sha256(body).hexdigest()
     return body[:-1] + _TAIL + digest.encode() + b'"}\n', Head(head.seq + 1, digest)
 

@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 
 from equalizer.control.image import ChannelKey
 from equalizer.control.state import Order
-from schemas.codec import MalformedError, decode
+from schemas.codec import decode
 from schemas.messages import ChannelCommand, LoopCommand, Reply, SetpointEcho, SetpointResult
 from schemas.topics import ChannelTopic
 
@@ -58,7 +58,7 @@ class Clerk:
             "setpoint",
             who=self._server,
             epoch=epoch,
-            seq=seq,
+            setpoint_seq=seq,
             station=order.station,
             channel=order.channel,
             basis={"boot_id": order.basis.boot_id, "seq": order.basis.seq},
@@ -92,20 +92,21 @@ class Clerk:
         self._by_others("command", who=None, result="rejected", reason="malformed", text=text[:_LONGEST_TEXT])
 
     def channel_said(self, station: str, channel: str, leaf: ChannelTopic, payload: bytes) -> None:
-        """Note an operator's command to a station, and the station's reply to it; other replies are nobody's."""
-        try:
-            if leaf is ChannelTopic.COMMAND:
-                command = decode(ChannelCommand, payload)
-                _remember(self._commands, (station, channel, command.id), None)
-                self._by_others("channel_command", **_asked(command), station=station, channel=channel)
-            else:
-                reply = decode(Reply, payload)
-                if self._commands.pop((station, channel, reply.id), self) is self:
-                    return
-                where = {"station": station, "channel": channel, "id": _short(reply.id)}
-                self._by_others("channel_reply", who=station, **where, **_of(reply))
-        except MalformedError:
-            return  # the station counts what is malformed, and answers it
+        """Note an operator's command to a station, and the station's reply to it; other replies are nobody's.
+
+        Raises:
+            MalformedError: the payload breaks the contract; the station counts it too, and answers it.
+        """
+        if leaf is ChannelTopic.COMMAND:
+            command = decode(ChannelCommand, payload)
+            _remember(self._commands, (station, channel, command.id), None)
+            self._by_others("channel_command", **_asked(command), station=station, channel=channel)
+        else:
+            reply = decode(Reply, payload)
+            if self._commands.pop((station, channel, reply.id), self) is self:
+                return
+            where = {"station": station, "channel": channel, "id": _short(reply.id)}
+            self._by_others("channel_reply", who=station, **where, **_of(reply))
 
     def echo(self, station: str, channel: str, echo: SetpointEcho) -> None:
         """Note what became of a change; and every refusal and expiry, whoever's it is."""
@@ -120,7 +121,7 @@ class Clerk:
             "result",
             who=echo.server,
             epoch=echo.epoch,
-            seq=echo.seq,
+            setpoint_seq=echo.seq,
             station=station,
             channel=channel,
             result=echo.result.value,

@@ -118,7 +118,13 @@ class Cycle:
                 if key in self.counted and earlier.power_w != 0.0:
                     sign = copysign(1.0, earlier.power_w)
                     clear_s[sign] = max(clear_s[sign], later.at_s + CLEAR_S)
-        for move in sorted(moves, key=lambda move: (abs(move.power_w), move.key)):
+
+        def stays(move: Move) -> bool:
+            """Tell whether a channel does not leave the sign that it has."""
+            from_w = channel.clipped_w(self.holds[move.key].power_w(at_s), self.views[move.key])
+            return from_w * move.power_w >= 0.0 and move.power_w != 0.0
+
+        for move in sorted(moves, key=lambda move: (stays(move), abs(move.power_w), move.key)):
             hold, view = self.holds[move.key], self.views[move.key]
             from_w = channel.clipped_w(hold.power_w(at_s), view)
             effect_s = at_s

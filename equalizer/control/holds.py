@@ -36,8 +36,11 @@ def is_finite(view: EqualizationView) -> bool:
 
 def adopt(view: EqualizationView, settings: ControlSettings, now_s: float, before: Hold | None = None) -> Hold:
     """Take over what a channel is doing, without a step; when it was last changed is not forgotten."""
-    if before is not None and before.overheard and _obeys(view, before):
-        return _taken_over(before, view, settings, now_s)
+    if before is not None and not before.rejected:
+        if _obeys(view, before):
+            return _taken_over(before, view, settings, now_s)
+        if _is_on_its_way(before, view, settings, now_s):
+            return before
     ramp_s = abs(view.applied_w - view.power_w) / view.ramp_w_per_s
     changed_s = _changed_s(before, now_s) if before is not None else NEVER_S
     if _was_changed_by_another(view, before):
@@ -58,18 +61,27 @@ def adopt(view: EqualizationView, settings: ControlSettings, now_s: float, befor
 
 
 def _obeys(view: EqualizationView, hold: Hold) -> bool:
-    """Tell whether a channel does just what another server was heard to ask of it."""
+    """Tell whether a channel does just what it was asked, by this server or by one that was overheard."""
     last = view.last
     return (
-        last is not None
+        hold.answered
+        and last is not None
         and (last.epoch, last.seq) == hold.echo
         and last.result in (SetpointResult.APPLIED, SetpointResult.CLAMPED)
         and view.boot_id == hold.boot_id
     )
 
 
+def _is_on_its_way(hold: Hold, view: EqualizationView, settings: ControlSettings, now_s: float) -> bool:
+    """Tell whether an order of this server has just gone out, of which telemetry can show nothing yet."""
+    last = view.last
+    if hold.answered or view.boot_id != hold.boot_id or (last is not None and last.result is SetpointResult.EXPIRED):
+        return False
+    return _echo(view) == hold.echo and now_s - hold.sent_s < ANSWER_PERIODS * settings.period_s
+
+
 def _taken_over(hold: Hold, view: EqualizationView, settings: ControlSettings, now_s: float) -> Hold:
-    """Go on with what another server asked for: its level, even where the ramp is on the way to it, and what comes."""
+    """Go on with what was asked: its level, even where the ramp is on the way to it, and what was sent ahead."""
     while len(hold.levels) > 1 and hold.levels[1].at_s <= now_s:
         hold = replace(hold, levels=hold.levels[1:])
     ramp_s = abs(hold.levels[-1].power_w - view.power_w) / view.ramp_w_per_s

@@ -20,12 +20,14 @@ from equalizer.control.image import ChannelKey, LoadEdge
 from equalizer.control.settings import LOCK_MARGIN_S, ControlSettings
 
 Floats: TypeAlias = npt.NDArray[np.float64]
+Flags: TypeAlias = npt.NDArray[np.bool_]
+Indices: TypeAlias = npt.NDArray[np.intp]
 
 CLUSTER_S = 0.5
 """Edges this close together are met as one."""
 CHANGE_PRICE_S = 1.0
 """A change must save at least the band held for this long."""
-BEAM = 24
+BEAM = 64
 """Courses of action that are kept from one edge to the next."""
 MOMENTS = 20
 """Edges that are looked at."""
@@ -35,6 +37,8 @@ LEVELS = 4
 """Powers that are tried in a stretch."""
 GROUPS = 6
 """More channels than this are led in groups; a group is free when all of it is."""
+TWIN_CHARGE_RATIO = 0.02
+"""Channels whose charge differs by less stand for each other in the search."""
 SAME_W = 1e-3
 MOST_W = 1e12
 """No hall asks for more."""
@@ -163,6 +167,16 @@ class _Game:
         self.fixed_w = sum(_bound_w(unit) for unit in others)
         self.fixed_pos = any(_range_w(unit)[1] > SAME_W for unit in others)
         self.fixed_neg = any(_range_w(unit)[0] < -SAME_W for unit in others)
+        self.lock_s = settings.delay_s + LOCK_MARGIN_S
+        self.lock_w = 0.0
+        same = (
+            (np.abs(self.charge[:, None] - self.charge) < TWIN_CHARGE_RATIO)
+            & (self.lowest_w[:, None] == self.lowest_w)
+            & (self.highest_w[:, None] == self.highest_w)
+            & (self.sign_w[:, None] == self.sign_w)
+        )
+        self.alike = np.tril(same, -1) if not self.lossy else np.zeros_like(same)
+        """By column: the earlier ones that can do the same."""
         self._divide(now_s, ahead, [*(unit for group in groups for unit in group), *others])
 
     def _divide(self, now_s: float, ahead: Course, units: Sequence[Unit]) -> None:
@@ -184,17 +198,17 @@ class _Game:
         self.neg = [lowest_w < -SAME_W for _, lowest_w, _ in awaited]
         self.pos = [highest_w > SAME_W for _, _, highest_w in awaited]
 
-    def _levels_w(self, number: int) -> list[float]:
+    def levels_w(self, number: int) -> list[float]:
         """Return what one might go to in a stretch: what is asked then, and what will be asked in the median."""
-        begin_s = self.stretches[number][0]
-        asked_w = self.stretches[number][2]
+        begin_s, _, asked_w = self.stretches[number]
         levels_w = [asked_w]
         for span_s in (0.4 * self.settings.delay_s, self.settings.delay_s):
-            parts = [
-                (level_w, min(until_s, begin_s + span_s) - from_s)
-                for from_s, until_s, level_w in self.stretches[number:]
-                if from_s < begin_s + span_s and until_s > from_s
-            ]
+            parts = []
+            for from_s, until_s, level_w in self.stretches[number:]:
+                if from_s >= begin_s + span_s:
+                    break
+                if until_s > from_s:
+                    parts.append((level_w, min(until_s, begin_s + span_s) - from_s))
             level_w = _median(parts) if parts else asked_w
             if all(abs(level_w - other_w) > self.settings.release_w for other_w in levels_w):
                 levels_w.append(level_w)
@@ -203,127 +217,162 @@ class _Game:
                 levels_w.append(level_w)
         return levels_w
 
-    def _loss_ws(self, columns: npt.NDArray[np.intp], powers_w: Floats) -> Floats | float:
+    def loss_ws(self, powers_w: Floats) -> Floats:
         """Return what the losses at these powers are taken for: a per cent weighs as much as one of charge."""
-        if not self.lossy:
-            return 0.0
-        losses = np.zeros(len(columns))
-        for number, curve in enumerate(self.curves):
+        losses = np.zeros(powers_w.shape)
+        for column, curve in enumerate(self.curves):
             if curve is not None:
-                here = columns == number
-                losses[here] = 1.0 - np.interp(np.abs(powers_w[here]), curve[0], curve[1])
+                losses[..., column] = 1.0 - np.interp(np.abs(powers_w[..., column]), curve[0], curve[1])
         return 0.5 * self.price_ws * np.where(powers_w == 0.0, 0.0, losses)
 
     def best(self) -> list[_Step]:
         """Search, and return the moves of the best course."""
-        powers_w, unlock_s = self.powers_w, self.unlock_s
-        cost_ws = np.zeros(1)
-        layers: list[tuple[Floats, npt.NDArray[np.intp], Floats]] = []
+        rows = _Rows(self.powers_w, self.unlock_s, np.zeros(1))
+        layers: list[tuple[Floats, Floats, Indices]] = []
         asks = np.array([s[2] for s in self.stretches])
-        swing_w = float(np.abs(np.diff(asks)).mean()) if len(asks) > 1 else 0.0
-        lock_w = LOCK_PRICE_S * swing_w
+        self.lock_w = LOCK_PRICE_S * float(np.abs(np.diff(asks)).mean()) if len(asks) > 1 else 0.0
         for number in range(len(self.stretches)):
-            before_w = powers_w
-            powers_w, unlock_s, cost_ws, parent, at_s = self._expanded(number, powers_w, unlock_s, cost_ws)
-            until_s = self.stretches[number][1]
-            rank = cost_ws + lock_w * np.maximum(unlock_s - until_s, 0.0).sum(1)
-            order = np.argsort(rank, kind="stable")[: 6 * BEAM]
-            signature = np.round((powers_w[order] ** 2).sum(1) * 1e-2 + (powers_w[order] * unlock_s[order]).sum(1), 0)
-            _, unique = np.unique(signature, return_index=True)
-            order = order[np.sort(unique)[:BEAM]]
-            powers_w, unlock_s, cost_ws = powers_w[order], unlock_s[order], cost_ws[order]
-            layers.append((before_w, parent[order], at_s[order]))
-        end_s = self.stretches[-1][1]
-        row = int(np.argmin(cost_ws + lock_w * np.maximum(unlock_s - end_s, 0.0).sum(1)))
+            before_w = rows.powers_w
+            rows, parent, at_s = self._expanded(number, rows)
+            layers.append((before_w, at_s, parent))
+        row = int(np.argmin(rows.cost_ws + self.lock_w * self._locked_s(rows.unlock_s, self.stretches[-1][1])))
         steps: list[_Step] = []
-        after_w = powers_w
-        for before_w, parent, at_s in reversed(layers):
+        after_w = rows.powers_w
+        for before_w, at_s, parent in reversed(layers):
             now_w, was_w = after_w[row], before_w[parent[row]]
             steps += [_Step(float(at_s[row]), int(n), float(now_w[n])) for n in np.flatnonzero(now_w != was_w)]
             row = int(parent[row])
             after_w = before_w
         return steps[::-1]
 
-    def _expanded(
-        self, number: int, powers_w: Floats, unlock_s: Floats, cost_ws: Floats
-    ) -> tuple[Floats, Floats, Floats, npt.NDArray[np.intp], Floats]:
-        """Return all courses after a stretch: powers, unlock times, costs, from which row, and when they changed."""
-        settings = self.settings
+    def _locked_s(self, unlock_s: Floats, at_s: float) -> Floats:
+        """Return for how long channels are still locked then, all together."""
+        total_s: Floats = np.maximum(unlock_s - at_s, 0.0).sum(-1)
+        return total_s
+
+    def _expanded(self, number: int, rows: "_Rows") -> tuple["_Rows", Indices, Floats]:
+        """Return the best courses after a stretch, from which row each came, and when it changed.
+
+        For every row, level and column there are two ways: the one channel changes, or it takes over and all others
+        that are free go to 0 W. What each would cost is reckoned first; only the best are made.
+        """
         begin_s, until_s, asked_w = self.stretches[number]
-        long_s = until_s - begin_s
-        rows, count = powers_w.shape
+        powers_w, unlock_s = rows.powers_w, rows.unlock_s
         total_w = powers_w.sum(1)
         goal_w = asked_w + self.later_w[number] - self.fixed_w
         held_w = np.abs(goal_w - total_w)
-        out = [(powers_w, unlock_s, cost_ws + held_w * long_s, np.arange(rows), np.full(rows, begin_s))]
-        pos, neg = powers_w > self.sign_w, powers_w < -self.sign_w
-        others_pos = (pos.sum(1)[:, None] - pos > 0) | self.pos[number] | self.fixed_pos
-        others_neg = (neg.sum(1)[:, None] - neg > 0) | self.neg[number] | self.fixed_neg
+        held_ws = rows.cost_ws + held_w * (until_s - begin_s)
         ready_s = np.maximum(unlock_s, begin_s)
-        free = ready_s < until_s if long_s > 0.0 else ready_s <= begin_s
+        free = ready_s < until_s if until_s > begin_s else ready_s <= begin_s
         if not free.any():
-            return out[0]
-        lock_s = settings.delay_s + LOCK_MARGIN_S
-        eye = np.eye(count, dtype=bool)
-        for level_w in self._levels_w(number):
-            wish_w = level_w - self.fixed_w - (total_w[:, None] - powers_w)
-            low_w = np.where(others_pos, 0.0, self.lowest_w)
-            high_w = np.where(others_neg, 0.0, self.highest_w)
-            new_w = np.minimum(np.maximum(wish_w, low_w), high_w)
-            change_w = new_w - powers_w
-            row, column = np.nonzero(free & (np.abs(change_w) > settings.release_w))
-            if len(row):
-                at_s = ready_s[row, column]
-                delta_w = change_w[row, column]
-                after_w = powers_w[row]
-                after_w[np.arange(len(row)), column] = new_w[row, column]
-                unlocks_s = unlock_s[row]
-                unlocks_s[np.arange(len(row)), column] = at_s + lock_s
-                cost = (
-                    cost_ws[row]
-                    + held_w[row] * (at_s - begin_s)
-                    + np.abs(goal_w - total_w[row] - delta_w) * (until_s - at_s)
-                    + self.price_ws * (1.0 + 0.5 * self.charge[column] * np.sign(delta_w))
-                    + self._loss_ws(column, new_w[row, column])
-                )
-                out.append((after_w, unlocks_s, cost, row, at_s))
-            # One takes over, the others that are free go to 0 W.
-            shrinks = np.where(total_w > 0.0, level_w - self.fixed_w < total_w, level_w - self.fixed_w > total_w)
-            rest = free[:, None, :] & ~eye & (pos | neg)[:, None, :]
-            able = free & rest.any(2) & shrinks[:, None]
-            row, column = np.nonzero(able)
-            if len(row):
-                gone = rest[row, column]
-                after_w = np.where(gone, 0.0, powers_w[row])
-                pick = np.arange(len(row))
-                after_w[pick, column] = 0.0
-                left_w = after_w.sum(1)
-                low = np.where(
-                    (after_w > self.sign_w).any(1) | self.pos[number] | self.fixed_pos, 0.0, self.lowest_w[column]
-                )
-                high = np.where(
-                    (after_w < -self.sign_w).any(1) | self.neg[number] | self.fixed_neg, 0.0, self.highest_w[column]
-                )
-                after_w[pick, column] = np.minimum(np.maximum(level_w - self.fixed_w - left_w, low), high)
-                changed = after_w != powers_w[row]
-                at_s = np.where(changed, ready_s[row], begin_s).max(1)
-                unlocks_s = np.where(changed, at_s[:, None] + lock_s, unlock_s[row])
-                cost = (
-                    cost_ws[row]
-                    + held_w[row] * (at_s - begin_s)
-                    + np.abs(goal_w - after_w.sum(1)) * (until_s - at_s)
-                    + self.price_ws * changed.sum(1)
-                    + self.price_ws * 0.5 * self.charge[column] * np.sign(after_w[pick, column] - powers_w[row, column])
-                    + self._loss_ws(column, after_w[pick, column])
-                )
-                out.append((after_w, unlocks_s, cost, row, at_s))
-        return (
-            np.concatenate([part[0] for part in out]),
-            np.concatenate([part[1] for part in out]),
-            np.concatenate([part[2] for part in out]),
-            np.concatenate([part[3] for part in out]),
-            np.concatenate([part[4] for part in out]),
+            return _Rows(powers_w, unlock_s, held_ws), np.arange(len(powers_w)), np.full(len(powers_w), begin_s)
+        ways = _Ways(self, number, rows, free, ready_s)
+        gone_s = np.stack([ways.change_s, ways.takeover_s])  # kind, row, column, or kind, level, row, column
+        cost_ws = (
+            (rows.cost_ws - held_w * begin_s)[:, None]
+            + held_w[:, None] * gone_s
+            + np.abs(goal_w - ways.total_w) * (until_s - gone_s)
+            + ways.price_ws
         )
+        cost_ws[~ways.able] = np.inf
+        rank = cost_ws + self.lock_w * (
+            self._locked_s(unlock_s, until_s)[:, None] + ways.changes * np.maximum(gone_s + self.lock_s - until_s, 0.0)
+        )
+        holds = len(powers_w)
+        ranks = np.concatenate([held_ws + self.lock_w * self._locked_s(unlock_s, until_s), rank.ravel()])
+        order = _lowest(ranks, 4 * BEAM)
+        order = order[ranks[order] < np.inf]
+        moved = order >= holds
+        kind, level, row, column = np.unravel_index(np.where(moved, order - holds, 0), rank.shape)
+        parent = np.where(moved, row, order)
+        after_w, after_s = powers_w[parent], unlock_s[parent]
+        at_s = np.where(moved, gone_s[kind, level, row, column], begin_s)
+        put_out = ways.rest[row, column] & (moved & (kind == 1))[:, None]
+        after_w[put_out] = 0.0
+        pick = np.flatnonzero(moved)
+        after_w[pick, column[pick]] = ways.power_w[kind, level, row, column][pick]
+        changed = after_w != powers_w[parent]
+        after_s = np.where(changed, at_s[:, None] + self.lock_s, after_s)
+        after_ws = np.where(moved, cost_ws[kind, level, row, column], held_ws[parent])
+        left_s = np.maximum(after_s - until_s, 0.0)
+        signature = np.round(((after_w + 1e3 * left_s) ** 2).sum(1) * 1e-4)
+        _, first = np.unique(signature, return_index=True)
+        keep = np.sort(first)[:BEAM]
+        return _Rows(after_w[keep], after_s[keep], after_ws[keep]), parent[keep], at_s[keep]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Courses of action up to a moment."""
+
+    powers_w: Floats
+    unlock_s: Floats
+    cost_ws: Floats
+
+
+class _Ways:
+    """What can be done in a stretch: arrays of kind (0: one changes; 1: one takes over), level, row and column."""
+
+    def __init__(self, game: _Game, number: int, rows: _Rows, free: Flags, ready_s: Floats) -> None:
+        powers_w = rows.powers_w
+        total_w = powers_w.sum(1)
+        levels_w = np.array(game.levels_w(number))[:, None, None] - game.fixed_w
+        signs_pos, signs_neg = powers_w > game.sign_w, powers_w < -game.sign_w
+        bound_pos, bound_neg = game.pos[number] or game.fixed_pos, game.neg[number] or game.fixed_neg
+        working = free & (signs_pos | signs_neg)
+        self.rest = working[:, None, :] & ~np.eye(powers_w.shape[1], dtype=bool)
+        """By row and column: the others that go to 0 W when this one takes over."""
+        self.change_s = np.broadcast_to(ready_s, (len(levels_w), *ready_s.shape))
+        others_s = np.where(self.rest, ready_s[:, None, :], self.change_s[0][:, :, None]).max(2)
+        self.takeover_s = np.broadcast_to(others_s, self.change_s.shape)
+        stays_w = total_w[:, None] - powers_w
+        left_w = total_w[:, None] - np.where(working, powers_w, 0.0).sum(1)[:, None] - np.where(working, 0.0, powers_w)
+        change_w = _between(
+            levels_w - stays_w,
+            np.where((signs_pos.sum(1)[:, None] - signs_pos > 0) | bound_pos, 0.0, game.lowest_w),
+            np.where((signs_neg.sum(1)[:, None] - signs_neg > 0) | bound_neg, 0.0, game.highest_w),
+        )
+        takeover_w = _between(
+            levels_w - left_w,
+            np.where(np.any(signs_pos & ~free, axis=1, keepdims=True) | bound_pos, 0.0, game.lowest_w),
+            np.where(np.any(signs_neg & ~free, axis=1, keepdims=True) | bound_neg, 0.0, game.highest_w),
+        )
+        self.power_w = np.stack([change_w, takeover_w])
+        """The power that the column gets."""
+        self.total_w = np.stack([stays_w + change_w, left_w + takeover_w])
+        delta_w = self.power_w - powers_w
+        release_w = game.settings.release_w
+        shrinks = np.where(total_w > 0.0, levels_w[..., 0] < total_w, levels_w[..., 0] > total_w)[..., None]
+        able = free & ~_twins(rows, game)
+        self.able = np.stack([able & (np.abs(delta_w[0]) > release_w), able & self.rest.any(2) & shrinks])
+        others = self.rest.sum(2)
+        differs = delta_w != 0.0
+        self.changes = np.stack([np.broadcast_to(1.0, change_w.shape), others + differs[1]])
+        self.price_ws = game.price_ws * (self.changes + 0.5 * game.charge * np.sign(delta_w))
+        if game.lossy:
+            self.price_ws = self.price_ws + game.loss_ws(self.power_w)
+
+
+def _between(value_w: Floats, low_w: Floats, high_w: Floats) -> Floats:
+    within_w: Floats = np.minimum(np.maximum(value_w, low_w), high_w)
+    return within_w
+
+
+def _twins(rows: _Rows, game: _Game) -> Flags:
+    """Return which columns are in the same place as an earlier one that can do the same: one of them is enough."""
+    here = (rows.powers_w[:, :, None] == rows.powers_w[:, None, :]) & (
+        rows.unlock_s[:, :, None] == rows.unlock_s[:, None, :]
+    )
+    twins: Flags = (here & game.alike).any(2)
+    return twins
+
+
+def _lowest(ranks: Floats, count: int) -> Indices:
+    """Return the indices of the lowest, the lowest first."""
+    if len(ranks) > count:
+        some = np.sort(np.argpartition(ranks, count)[:count])
+        return some[np.argsort(ranks[some], kind="stable")]
+    return np.argsort(ranks, kind="stable")
 
 
 def _curve(group: Sequence[Unit]) -> tuple[list[float], list[float]] | None:

@@ -23,10 +23,10 @@ from schemas.settings import BrokerSettings
 from schemas.topics import ChannelTopic
 from tests.acceptance.hall import EQUALIZER, STATION, channel
 from tests.authorities import Hall, make_hall
+from tests.floods.cable import SERVER, inside
 from transport.credentials import resolved
 from transport.session import Session
 
-SERVER = "10.78.0.1"
 ROGUE = "r1"
 _PERIOD_S = 0.2
 _POWERS_W = (6000.0, -6000.0)
@@ -183,10 +183,10 @@ async def _reactions(loop: Loop, steps: int) -> list[float]:
 
 
 def _rogue(kind: str, hall: Hall, namespace: str | None) -> "subprocess.Popen[bytes]":
-    inside = ["ip", "netns", "exec", namespace] if namespace else []
+    prefix = inside(namespace) if namespace else []
     host = SERVER if namespace else "127.0.0.1"
     words = [kind, host, str(hall.port), str(hall.kept(ROGUE)), ROGUE]
-    return subprocess.Popen([*inside, sys.executable, "-m", "tests.floods.rogue", *words])
+    return subprocess.Popen([*prefix, sys.executable, "-m", "tests.floods.rogue", *words])
 
 
 def _resident_bytes(pid: int) -> int:

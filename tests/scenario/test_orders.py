@@ -343,3 +343,47 @@ def test_trying_a_dead_channel_again_keeps_the_delay() -> None:
 def _near(at_s: float, times_s: set[float]) -> bool:
     """Tell whether a channel was told something at one of the times, or with the next tick."""
     return any(0.0 <= at_s - time_s <= 0.15 for time_s in times_s)
+
+
+def test_a_pause_that_is_taken_back_before_any_telemetry_changes_no_channel_twice() -> None:
+    plant = Plant(policy=Policy.DWELL, delay_s=5.0).settled()
+    plant.load(ch=1, power_w=9_000.0)
+    plant.run(20.0)
+    plant.pause()
+    plant.decide()
+    plant.resume()
+    plant.run(4.0)
+    at_rest_s = [at_s for at_s, power_w in plant.eq().commanded if power_w == 0.0][-1]
+    assert [at_s for at_s, _ in plant.eq().commanded if at_s > at_rest_s] == []
+    plant.run(10.0)
+    assert abs(plant.total_w) < 100.0
+
+
+def test_a_freeze_that_ends_leaves_what_was_sent_ahead_as_it_was() -> None:
+    plant = Plant(policy=Policy.CONFIRM, delay_s=5.0, freeze_w=3_000.0, loads=2).settled()
+    plant.load(ch=2, power_w=5_000.0)
+    plant.announce(1, (0.0, 9_000.0), (22.0, -9_000.0))
+    plant.run(20.4)
+    assert len(plant.orders[-1][1].steps) == 2  # the edge is near, and its change is on its way
+    plant.channels["2"].silent = True
+    plant.run(1.2)
+    commanded = len(plant.eq().commanded)
+    plant.channels["2"].silent = False
+    plant.run(4.0)
+    changes = plant.eq().commanded[commanded:]
+    assert len(changes) <= 1, changes
+
+
+@pytest.mark.parametrize(
+    ("load_w", "taken"), [(30_000.0, "e1"), (60_000.0, "e2"), (-30_000.0, "e1"), (-60_000.0, "e2")]
+)
+def test_of_two_equal_batteries_the_channel_that_loses_least_is_taken(load_w: float, taken: str) -> None:
+    curves = {
+        ("s", "e1"): ((10e3, 0.90), (30e3, 0.97), (60e3, 0.90)),
+        ("s", "e2"): ((10e3, 0.85), (30e3, 0.90), (60e3, 0.97)),
+    }
+    plant = Plant(policy=Policy.DWELL, equalizers=2, curves=curves).settled()
+    plant.load(ch=1, power_w=load_w)
+    plant.run(5)
+    assert {order.channel for _, order in plant.changes} == {taken}
+    assert abs(plant.total_w) < 50

@@ -158,6 +158,7 @@ def test_every_container_has_what_it_mounts_waits_for_and_runs(compose: dict[str
         assert service["command"][0] in {"broker", "equalizer", "station"}
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
+        assert "healthcheck" in service
 
 
 def test_a_broker_that_lets_everybody_in_is_published_on_this_computer_only(compose: dict[str, Any]) -> None:
@@ -173,6 +174,7 @@ def test_the_containers_environment_reaches_the_configuration(compose: dict[str,
     assert settings.broker is not None
     assert settings.broker.host == "broker"
     assert settings.station.state_dir == "/var/lib/zeroloop"
+    assert settings.metrics.port == 9464, "which the health check asks"
     environment = compose["services"]["equalizer"]["environment"]
     text = (DEPLOY / "compose/equalizer.toml").read_text()
     equalizer = parse(EqualizerSettings, text, source="equalizer.toml", environment=environment)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from broker.run import start
+from equalizer.control.residual import Cause
 from equalizer.service import EqualizerService
 from schemas.settings import ConfigurationError
 from tests.integration.equalizer.actors import (
@@ -57,6 +58,9 @@ async def test_a_load_is_met_and_the_loop_is_told(mosquitto: Mosquitto, tmp_path
         assert balance["equalization_power_w"] == -LOAD_W
         assert (balance["stations_online"], balance["channels"], balance["equalization_channels"]) == (2, 2, 1)
         assert balance["setpoint_changes"] >= 1
+        assert balance["last_decision"]["reason"] == "load_step"
+        assert (balance["engage_w"], balance["release_w"], balance["held_back"]) == (1000.0, 300.0, None)
+        assert set(balance["residual_wh"]) == {cause.value for cause in Cause}
         assert newest(observer, "server") | {"status": "online", "phase": "balancing", "epoch": 1} == newest(
             observer, "server"
         )

@@ -27,6 +27,12 @@ def test_a_log_that_nobody_touched_is_as_it_was_written() -> None:
     assert entry["previous"] == json.loads(lines[1])["hash"]
 
 
+def test_an_entry_cannot_pass_for_another_place_in_the_chain() -> None:
+    line, head = append(Head(), {"seq": 99, "previous": "elsewhere"})
+    assert head.seq == 1
+    assert verify([line], [Claim(1, head)]).faults == ()
+
+
 @given(st.integers(0, 4), st.data())
 def test_no_byte_of_any_line_can_be_changed(number: int, data: st.DataObject) -> None:
     lines, head = log(5)

@@ -18,6 +18,8 @@ COMMANDS = (
     "station",
     "discover",
     "watch",
+    "doctor",
+    "purge",
     "equalize",
     "stop",
     "start",

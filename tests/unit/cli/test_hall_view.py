@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from schemas.codec import encode
+from schemas.examples import EXAMPLES
 from schemas.messages import PAYLOADS, Event, Message, Presence, Severity, StationStatus
 from schemas.topics import ChannelTopic, LoopTopic, channel_topic, loop_topic, status_topic
-from tests.unit.schemas.examples import EXAMPLES
 from zeroloop.demo.summary import summarize
 from zeroloop.figures import energy, plain, power, share, sparkline
 from zeroloop.hall import Hall, Residual

@@ -140,6 +140,33 @@ def test_a_decision_is_asked_for_when_the_loop_moves_or_a_step_changes_and_not_e
     assert bench.asked == 1
 
 
+def test_a_topic_that_brings_garbage_only_is_not_read_for_a_second_and_then_heard_again() -> None:
+    bench = Bench()
+    other = TELEMETRY.replace("/channel/1/", "/channel/2/")
+    for _ in range(1000):
+        bench.link.take(TELEMETRY, b"x", False)
+        bench.link.take(other, message(400.0, 1), False)
+    counted = bench.link.counters.malformed
+    assert (counted["not_json"], counted["muted"]) == (20, 980)
+    assert bench.link.counters.telemetry == 1020
+    assert bench.asked
+    bench.now_s += 1.1
+    bench.telemetry(5000.0)
+    assert bench.asked == 1
+    for _ in range(19):
+        bench.link.take(TELEMETRY, b"x", False)
+    bench.telemetry(9000.0)
+    assert bench.asked == 1, "a few malformed messages mute nobody"
+
+
+def test_commands_are_read_whatever_came_before_them() -> None:
+    bench = Bench()
+    for number in range(100):
+        bench.link.take(f"{ROOT}/command", b"%d" % number, True)
+        bench.link.take(f"{ROOT}/command", b"{}", False)
+    assert len(bench.commands) == 100
+
+
 def test_small_moves_that_cancel_are_none() -> None:
     bench = Bench()
     bench.telemetry(0.0)

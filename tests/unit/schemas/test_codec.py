@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.codec import MAX_PAYLOAD_BYTES, MalformedError, MalformedReason, decode, encode
+from schemas.examples import EXAMPLES
 from schemas.messages import (
     PAYLOADS,
     ChannelPlan,
@@ -21,7 +22,6 @@ from schemas.messages import (
     Severity,
     StationStatus,
 )
-from tests.unit.schemas.examples import EXAMPLES
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 texts = st.text(st.characters(codec="utf-8"), max_size=200)
@@ -222,3 +222,54 @@ def test_an_unknown_word_is_refused_where_the_contract_lists_the_words() -> None
 def test_the_text_says_where() -> None:
     with pytest.raises(MalformedError, match=r"Setpoint\.steps\.0\.power_w"):
         decode(Setpoint, changed(steps=[{"after_s": 0.0, "power_w": "1"}]))
+
+
+# ── at the edges ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def told(model: type[Message], payload: bytes) -> str:
+    with pytest.raises(MalformedError) as caught:
+        decode(model, payload)
+    return str(caught.value)
+
+
+def test_64_kib_are_allowed_and_not_a_byte_more() -> None:
+    text = EXAMPLES["MeterReading"][0].encode()
+    decode(MeterReading, text.ljust(MAX_PAYLOAD_BYTES))
+    assert told(MeterReading, text.ljust(MAX_PAYLOAD_BYTES + 1)) == "65537 bytes; the contract allows 65536"
+
+
+def test_an_event_of_64_kib_is_sent_and_a_longer_one_is_not() -> None:
+    event = Event(unix_time_s=0.0, source="a", severity=Severity.INFO, code="a", text="")
+    room = MAX_PAYLOAD_BYTES - len(encode(event))
+    assert len(encode(event.model_copy(update={"text": "x" * room}))) == MAX_PAYLOAD_BYTES
+    with pytest.raises(MalformedError, match="65537 bytes; the contract allows 65536") as caught:
+        encode(event.model_copy(update={"text": "x" * (room + 1)}))
+    assert caught.value.reason is MalformedReason.OVERSIZED
+
+
+def test_4096_objects_and_lists_are_read_and_not_one_more() -> None:
+    reading = b'{"unix_time_s":1.0,"power_w":2.0,"x":[%s]}'
+    decode(MeterReading, reading % b",".join([b"[]"] * 4094))
+    assert told(MeterReading, reading % b",".join([b"[]"] * 4095)) == "more than 4096 objects and lists"
+
+
+@pytest.mark.parametrize(
+    ("payload", "text"),
+    [
+        (b"[]", "MeterReading: Input should be an object"),
+        (b'{"unix_time_s":1.0}', "MeterReading.power_w: Field required"),
+        (b'{"unix_time_s":1.0,"power_w":2.0,"k":1,"k":2}', "the key 'k' stands twice"),
+        (
+            b'{"unix_time_s":1.0,"power_w":2.0,"%s":1,"%s":2}' % (b"k" * 99, b"k" * 99),
+            f"the key '{'k' * 64}' stands twice",
+        ),
+        (b'{"unix_time_s":1.0,"power_w":2.0,"x":NaN}', "NaN is no JSON number"),
+    ],
+)
+def test_the_error_says_what_is_wrong_and_where(payload: bytes, text: str) -> None:
+    assert told(MeterReading, payload) == text
+
+
+def test_an_error_never_repeats_the_payload() -> None:
+    assert "secret" not in told(MeterReading, b'{"unix_time_s":1.0,"power_w":"secret"}')

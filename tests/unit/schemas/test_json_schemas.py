@@ -5,8 +5,8 @@ import json
 import pytest
 from jsonschema import Draft202012Validator
 
+from schemas.examples import EXAMPLES
 from schemas.messages import PAYLOADS
-from tests.unit.schemas.examples import EXAMPLES
 from zeroloop.schema import FOLDER, render
 
 

@@ -1,0 +1,246 @@
+"""What happens in a trial, held against the contract, from outside: by what was sent, accepted and done."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from math import inf
+
+from schemas.codec import decode
+from schemas.messages import ChannelTelemetry, EnergyAccount, LoopBalance, Phase, Setpoint
+from simulation.clock import BEGIN_S
+from simulation.trials.servers import ServerProcess
+from simulation.trials.stations import StationProcess
+from simulation.witness import Witness
+
+BASIS_S = 15.0
+LONGEST_LEASE_S = 60.0
+SENT_KEPT = 400
+SAID_KEPT = 12
+LATE_S = 1.0
+"""A setpoint that was longer on its way binds nobody to the delay: its server could not know when it would arrive."""
+FENCED_S = 3.0
+"""After so long, every station that can be reached knows a new epoch."""
+UNDISTURBED_S = 45.0
+RAMPED_S = 1.0
+"""From the end of a lease to 0 W, at the trial's ramps, and a tick's grace."""
+AT_REST_W = 60.0
+ROUNDING_S = 0.05
+MARGIN_S = 0.3
+"""By which the control spaces changes beyond the delay."""
+LARGEST_GAP_S = 12.0
+"""Of the energy account across a takeover."""
+SECONDS_PER_HOUR = 3600.0
+
+
+class BreachError(AssertionError):
+    """The contract was broken."""
+
+
+@dataclass(slots=True)
+class Led:
+    """One equalization channel, as seen from outside."""
+
+    levels: Witness = field(default_factory=Witness)
+    sent: "deque[tuple[str, int, float]]" = field(default_factory=lambda: deque(maxlen=SENT_KEPT))
+    lease_until_s: float = -inf
+    judged: int = 0
+    """How many of the changes of its level have been judged."""
+    changed_s: float = -inf
+    excused_s: float = -inf
+    """Until then its changes are not judged: one of them came late."""
+    boot: object = None
+
+
+@dataclass(slots=True)
+class Truth:
+    """The energy that really was exchanged; Wh."""
+
+    import_wh: float = 0.0
+    export_wh: float = 0.0
+    unbalanced_wh: float = 0.0
+
+
+class TrialWitness:
+    """Judges a trial.
+
+    Args:
+        delay_s: the least time between two changes of a channel.
+        greatest_w: what all channels together can exchange.
+    """
+
+    def __init__(self, delay_s: float, greatest_w: float) -> None:
+        self.now_s = 0.0
+        self.worst_delay_s = 0.0
+        """The most that a packet may have taken lately."""
+        self.zero_until_s = -inf
+        """A server was asked to stop or to pause: reductions to 0 W may come at any time until then."""
+        self.disturbed_s: dict[str, float] = {}
+        """When each station was last cut off, frozen or restarted."""
+        self.forgetful: set[str] = set()
+        """The servers that have lost their disks, and their accounts with them."""
+        self.truth = Truth()
+        self.obeyed_setpoints = 0
+        self.breach: str | None = None
+        """The first of them."""
+        self._obeyed: deque[str] = deque(maxlen=SAID_KEPT)
+        self.takeovers = 0
+        self.balances: list[tuple[float, EnergyAccount]] = []
+        self._delay_s = delay_s
+        self._greatest_w = greatest_w
+        self._led: dict[tuple[str, str], Led] = {}
+        self._published: dict[tuple[str, int, int], tuple[object, float]] = {}
+        self._owners: dict[int, object] = {}
+        self._station_epochs: dict[str, int] = {}
+        self._epochs: list[tuple[int, float]] = [(0, -inf)]
+        self._balance: LoopBalance | None = None
+
+    # ── what it is told ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def published(self, run: ServerProcess, topic: str, payload: bytes) -> None:
+        """A server has published something."""
+        if topic.endswith("/setpoint"):
+            setpoint = decode(Setpoint, payload)
+            self._published[topic, setpoint.epoch, setpoint.seq] = (run, self.now_s)
+        elif topic.endswith("/balance") and run.leads:
+            self._judge_account(decode(LoopBalance, payload))
+
+    def told(self, station: StationProcess, channel: str, telemetry: ChannelTelemetry) -> None:
+        """A station has sent telemetry."""
+        if telemetry.equalization is not None:
+            led = self._channel(station, channel)
+            led.sent.append((telemetry.boot_id, telemetry.seq, self.now_s))
+
+    def obeyed(self, station: StationProcess, channel: str, setpoint: Setpoint) -> None:
+        """A station has accepted a setpoint."""
+        name = station.settings.station.id
+        led = self._channel(station, channel)
+        topic = f"zeroloop/v1/main/station/{name}/channel/{channel}/setpoint"
+        run, published_s = self._published.get((topic, setpoint.epoch, setpoint.seq), (None, -inf))
+        if run is None:
+            self._breach(f"{name}/{channel} obeys a setpoint that no server sent: {setpoint}")
+        self._judge_epoch(name, setpoint, run, published_s)
+        self._lend(f"{name}/{channel}", led, setpoint)
+        if self.now_s - published_s > LATE_S:
+            led.excused_s = self.now_s + self._delay_s
+        zero = all(step.power_w == 0.0 for step in setpoint.steps) and self.now_s <= self.zero_until_s
+        led.levels.take(
+            [(step.after_s, step.power_w) for step in setpoint.steps], "stop" if zero else "change", self.now_s
+        )
+        self.obeyed_setpoints += 1
+        powers = ", ".join(f"{step.after_s:g} s: {step.power_w:.0f} W" for step in setpoint.steps)
+        self._obeyed.append(
+            f"{self.now_s - BEGIN_S:.2f} s {name}/{channel} of {setpoint.server}, epoch {setpoint.epoch},"
+            f" seq {setpoint.seq}, after {self.now_s - published_s:.2f} s: {powers}"
+        )
+        self._judge_changes(f"{name}/{channel}", led)
+
+    def look(self, stations: list[StationProcess], passed_s: float) -> None:
+        """Look at everything; called every tick."""
+        load_w = total_w = 0.0
+        for station in stations:
+            powers_w = station.powers_w()
+            total_w += sum(powers_w.values())
+            rack = station.rack
+            if rack is None or not station.alive:
+                continue
+            for section in station.settings.channel:
+                power_w = powers_w.get(section.id, 0.0)
+                state = rack.state(section.id)
+                if not state.equalizing:
+                    load_w += power_w
+                    continue
+                if not -1.01 * section.discharge_limit_w - 50.0 <= power_w <= 1.01 * section.charge_limit_w + 50.0:
+                    self._breach(f"{station.settings.station.id}/{section.id} beyond its limits: {power_w:.0f} W")
+                if not station.loop.frozen:
+                    self._judge_lease(station, section.id, power_w)
+        hours = passed_s / SECONDS_PER_HOUR
+        self.truth.import_wh += max(total_w, 0.0) * hours
+        self.truth.export_wh += max(-total_w, 0.0) * hours
+        self.truth.unbalanced_wh += abs(load_w) * hours
+
+    # ── how it judges ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _judge_epoch(self, station: str, setpoint: Setpoint, run: object, published_s: float) -> None:
+        epoch = setpoint.epoch
+        if epoch < self._station_epochs.get(station, 0):
+            self._breach(f"{station} obeys epoch {epoch} after {self._station_epochs[station]}")
+        self._station_epochs[station] = epoch
+        if self._owners.setdefault(epoch, run) is not run:
+            self._breach(f"two servers are obeyed under epoch {epoch}, the second at {station}: {setpoint.server}")
+        highest, since_s = self._epochs[-1]
+        if epoch > highest:
+            self._epochs.append((epoch, self.now_s))
+            self.takeovers += 1
+        elif (
+            epoch < highest
+            and published_s > since_s + FENCED_S
+            and self.now_s - self.disturbed_s.get(station, -inf) > UNDISTURBED_S
+        ):
+            self._breach(f"{station} obeys epoch {epoch} long after {highest} was in force")
+
+    def _lend(self, name: str, led: Led, setpoint: Setpoint) -> None:
+        basis = setpoint.basis
+        sent_s = next((at_s for boot_id, seq, at_s in led.sent if (boot_id, seq) == (basis.boot_id, basis.seq)), None)
+        if sent_s is None:
+            self._breach(f"{name} obeys a setpoint that rests on telemetry it never sent: {basis}")
+        elif self.now_s - sent_s > BASIS_S + ROUNDING_S:
+            self._breach(f"{name} obeys a setpoint that rests on telemetry of {self.now_s - sent_s:.1f} s ago")
+        else:
+            led.lease_until_s = sent_s + min(setpoint.ttl_s, LONGEST_LEASE_S)
+
+    def _judge_lease(self, station: StationProcess, channel: str, power_w: float) -> None:
+        led = self._channel(station, channel)
+        name = f"{station.settings.station.id}/{channel}"
+        led.levels.advance(self.now_s)
+        self._judge_changes(name, led)
+        if self.now_s <= led.lease_until_s:
+            return
+        led.levels = Witness()
+        led.judged = 0
+        # While the process stood still, nobody but the equipment's own watchdog could have ended what it did.
+        due_s = max(led.lease_until_s, self.disturbed_s.get(station.settings.station.id, -inf)) + RAMPED_S
+        if self.now_s > due_s and abs(power_w) > AT_REST_W:
+            self._breach(f"{name} delivers {power_w:.0f} W, {self.now_s - led.lease_until_s:.1f} s after its lease")
+
+    def _judge_changes(self, name: str, led: Led) -> None:
+        tolerance_s = ROUNDING_S + max(0.0, self.worst_delay_s - MARGIN_S)
+        for change in led.levels.changes[led.judged :]:
+            led.judged += 1
+            if change.reason == "stop" and abs(change.to_w) < abs(change.from_w):
+                continue
+            apart_s, led.changed_s = change.at_s - led.changed_s, change.at_s
+            if apart_s < self._delay_s - tolerance_s and self.now_s > led.excused_s:
+                self._breach(
+                    f"{name} goes from {change.from_w:.0f} W to {change.to_w:.0f} W, {apart_s:.2f} s after the change "
+                    f"before; the delay is {self._delay_s:g} s"
+                )
+
+    def _judge_account(self, balance: LoopBalance) -> None:
+        account, before = balance.energy, self._balance
+        if abs(account.unbalanced_wh - account.import_wh - account.export_wh - account.avoided_wh) > 1e-6 * (
+            1.0 + account.unbalanced_wh
+        ):
+            self._breach(f"the account does not add up: {account}")
+        slack_wh = self._greatest_w * LARGEST_GAP_S / SECONDS_PER_HOUR
+        known = before is not None and not self.forgetful & {before.server, balance.server}
+        if before is not None and known and balance.epoch >= before.epoch:
+            for key in ("import_wh", "export_wh", "unbalanced_wh"):
+                fell_wh = getattr(before.energy, key) - getattr(account, key)
+                if fell_wh > (slack_wh if balance.server != before.server else 1e-9):
+                    self._breach(f"{key} falls by {fell_wh:.3f} Wh from {before.server} to {balance.server}")
+        if before is None or balance.epoch >= before.epoch:
+            self._balance = balance
+            if balance.phase is not Phase.STARTING:
+                self.balances.append((self.now_s, account))
+
+    def _channel(self, station: StationProcess, channel: str) -> Led:
+        led = self._led.setdefault((station.settings.station.id, channel), Led())
+        if led.boot is not station:
+            # A process that begins anew begins at 0 W; when the channel was last changed binds it all the same.
+            led.boot, led.levels, led.judged, led.lease_until_s = station, Witness(), 0, -inf
+        return led
+
+    def _breach(self, text: str) -> None:
+        """Keep the first breach: whoever is told something must not be disturbed by an error of ours."""
+        if self.breach is None:
+            obeyed = "".join(f"\n    {line}" for line in self._obeyed)
+            self.breach = f"{text}; last obeyed:{obeyed}"

@@ -1,0 +1,1 @@
+"""`zeroloop doctor` and `zeroloop purge`: what is wrong in a hall, and the command that mends it."""

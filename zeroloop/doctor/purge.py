@@ -1,0 +1,100 @@
+"""Removes from the broker what it keeps of stations that are gone."""
+
+import asyncio
+import json
+
+import typer
+from rich.console import Console
+
+from schemas.settings import BrokerSettings, ConfigurationError
+from schemas.topics import StatusAddress, parse
+from station.discovery import survey
+from transport.session import ConnectionFailedError, Session, unguessable
+from zeroloop import clocks
+from zeroloop.doctor.ears import Ears, Ghost
+from zeroloop.doctor.run import chosen, listening
+from zeroloop.reach import Reach
+
+_SURVEY_S = 4.0
+_LISTEN_S = 5.0
+_CONNECT_WITHIN_S = 5.0
+_FLUSH_S = 10.0
+
+
+async def _place(reach: Reach) -> tuple[BrokerSettings, str]:
+    request = reach.request()
+    place = chosen(await survey(_SURVEY_S, clock=clocks.monotonic_s, request=request), request.loop)
+    if place is None:
+        raise ConnectionFailedError("no broker answers; `zeroloop doctor` says where it was looked for")
+    loops = [request.loop] if request.loop is not None else [server.loop for server in place.servers]
+    if len(loops) != 1:
+        known = f"there are {', '.join(loops)}" if loops else "no server has announced one here"
+        raise ConfigurationError(f"--loop: say which loop to purge; {known}")
+    return place.broker, loops[0]
+
+
+async def _heard(broker: BrokerSettings, loop: str) -> Ears:
+    ears = Ears(loop, clocks.monotonic_s())
+    async with listening(broker, ears):
+        await asyncio.sleep(_LISTEN_S)
+        if ears.announcement is not None:
+            await asyncio.sleep(max(0.0, 3.5 * ears.announcement.telemetry_period_s - _LISTEN_S))
+    return ears
+
+
+async def _removed(broker: BrokerSettings, loop: str, ghosts: list[Ghost]) -> tuple[list[Ghost], list[str]]:
+    """Look again, remove what is still gone, and return it with the topics that the broker would not let us clear."""
+    # What has come to life since it was shown is left alone.
+    still = set((await _heard(broker, loop)).ghosts())
+    gone = [ghost for ghost in ghosts if ghost in still]
+    refused: list[str] = []
+    session = Session(
+        broker,
+        client_id=unguessable("purge"),
+        on_message=lambda _topic, _payload, _retained: None,
+        on_refused=lambda topic, _reason: refused.append(topic),
+        clock=clocks.monotonic_s,
+    )
+    try:
+        await session.connect_once(_CONNECT_WITHIN_S)
+        # The status last: as long as it stands, the rest is known to be of a station that is gone.
+        for ghost in sorted(gone, key=lambda ghost: isinstance(parse(ghost.topic), StatusAddress)):
+            session.publish(ghost.topic, b"", qos=1, retain=True)
+        await session.flush(_FLUSH_S)
+    finally:
+        await session.close()
+    return gone, refused
+
+
+def purge(reach: Reach, console: Console, *, yes: bool, as_json: bool) -> int:
+    """Show what the broker keeps of what is gone, ask, and remove it.
+
+    Returns:
+        0 where it is removed, or there was nothing; 1 where the user or the broker refused.
+
+    Raises:
+        ConfigurationError: the loop must be named.
+        ConnectionFailedError: no broker answers.
+    """
+    broker, loop = asyncio.run(_place(reach))
+    ghosts = asyncio.run(_heard(broker, loop)).ghosts()
+    if as_json and not yes:
+        print(json.dumps({"loop": loop, "ghosts": [ghost._asdict() for ghost in ghosts]}, indent=2))  # noqa: T201
+        return 0
+    if not as_json:
+        for ghost in ghosts:
+            console.print(f"{ghost.topic}   ({ghost.why})", markup=False, highlight=False, soft_wrap=True)
+    if not ghosts and not as_json:
+        console.print(f"nothing to remove in loop {loop}", markup=False, highlight=False)
+        return 0
+    if not yes and not typer.confirm(f"Remove these {len(ghosts)} retained messages from {broker.host}:{broker.port}?"):
+        return 1
+    gone, refused = asyncio.run(_removed(broker, loop, ghosts)) if ghosts else ([], [])
+    if as_json:
+        removed = [ghost._asdict() for ghost in gone if ghost.topic not in refused]
+        print(json.dumps({"loop": loop, "removed": removed, "refused": refused}, indent=2))  # noqa: T201
+    else:
+        console.print(f"{len(gone) - len(refused)} removed", markup=False, highlight=False)
+        for topic in refused:
+            console.print(f"the broker does not let us: {topic}", style="red", markup=False, soft_wrap=True)
+    return 1 if refused else 0
