@@ -1,17 +1,26 @@
-"""What the best possible controller would leave: one that knows the whole load, and obeys the same change budget.
+"""What the best possible controller would leave: one that knows the whole load, and obeys the same rules.
 
-Why `least_residual_w` is a true lower bound for K channels, each changed at most once in any time of `delay_s`, and a
-power that stands between changes:
+Why `least_residual_w` is a true lower bound for K channels, each changed at most once in any time D = `delay_s`, no two
+of them ever of opposite signs, whose power stands between changes:
 
-- Cut time into windows of `delay_s`, half open, from the beginning. Each channel changes at most once in each of
-  them, so the aggregate changes at most K times. Dropping all other rules (which channel changes, gaps across a
-  window's edge, the single channels' limits, charge, messages on their way) only adds freedom.
-- The least cost under "at most K changes a window" is found exactly by dynamic programming over (level, changes made in
-  this window), tick by tick. The load is known in ticks. A tick in which one change falls costs the cheaper of its two
-  levels, and one with several changes the cheapest of all levels: whatever the moments, the true cost is not less.
-- The best level for a stretch is the median of what is asked in it: one of the values asked (or 0 W, at the beginning).
-  Where these are too many, neighbours share a cell. A cell's cost is what is left over at its nearest point, so any
-  true level is at least as costly as its cell.
+- **Budget.** Cut time into halves of D, half open, from the beginning. In any two neighbouring halves (together D)
+  each channel changes at most once, so the aggregate changes at most K times in them.
+- **Signs.** Let the aggregate be above 0 at a time s. Then some channel j is above 0 at s. It took that power at some
+  c ≤ s and leaves it at some d > s, and d - c ≥ D. From c to d all others are at 0 or above, because of j; so the
+  aggregate is above 0 in all of [c, d). Hence every longest stretch of one strict sign lasts at least D (unless the
+  beginning or the end of the run cuts it). A stretch of at least D contains five boundaries of a grid of D/5; the
+  aggregate may leave a sign only after as many.
+- Dropping all other rules (which channel changes, the single channels' limits, charge, messages on their way) only adds
+  freedom. The least cost under these two is found exactly by dynamic programming, tick by tick, over the level, the
+  changes made in this half and the one before, and the boundaries since the sign was taken.
+- The load is known in ticks. A tick in which one change falls costs the cheaper of its two levels, and one with several
+  changes the cheapest of all levels: whatever the moments, the true cost is not less.
+- The best level for a stretch is the median of what is asked in it, or next to 0 W where that has the other sign: one of
+  the values asked, or 0 W. Where these are too many, neighbours of one sign share a cell. A cell's cost is what is left
+  over at its nearest point, so any true level is at least as costly as its cell.
+
+A run of more than `LONG_TICKS` is held against the budget of whole windows alone (`equalizer.control.bound`), which is
+quicker and lower.
 
 Ramps: a ramp of Δ at R W/s is not a step, and follows a load that itself ramps better by at most Δ²/4R, the area
 between the ramp and a step in its middle. `ramp_credit_w` sums that up for the changes that a run has made: a
@@ -20,6 +29,7 @@ side: a step of the load that is known ahead leaves at least that much at a tota
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -28,9 +38,14 @@ from equalizer.control.bound import LeastResidual, levels_of
 from simulation.clock import TICK_S
 
 Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
 
 CELLS = 400
 """Levels that are tried."""
+AGES = 5
+"""Boundaries that a stretch of one sign contains at the least."""
+LONG_TICKS = 150_000
+NEGATIVE, POSITIVE = 0, 1
 
 
 def least_residual_w(load_w: Floats, *, channels: int, delay_s: float, limit_w: float) -> float:
@@ -50,10 +65,111 @@ def least_residual_w(load_w: Floats, *, channels: int, delay_s: float, limit_w: 
     window = round(delay_s / TICK_S)
     if window < 1:
         return beyond_w
-    game = LeastResidual(*levels_of([*possible_w, 0.0], CELLS), channels=channels, window=window)
-    game.begin_at_rest()
-    game.advance(possible_w)
-    return beyond_w + game.mean_w()
+    if len(load_w) > LONG_TICKS or window < AGES:
+        whole = LeastResidual(*levels_of([*possible_w, 0.0], CELLS), channels=channels, window=window)
+        whole.begin_at_rest()
+        whole.advance(possible_w)
+        return beyond_w + whole.mean_w()
+    game = _Game(possible_w, channels=channels, window=window)
+    for tick, asked_w in enumerate(possible_w.tolist()):
+        game.advance(tick, asked_w)
+    return beyond_w + game.least_ws() / len(wanted_w)
+
+
+@dataclass(frozen=True, slots=True)
+class _Budget:
+    """The changes made in the half window before and in this one, as rows."""
+
+    count: int
+    once: tuple[Indices, Indices]
+    """From which row to which one change leads."""
+    twice: tuple[Indices, Indices]
+    rolled: Indices
+    """The row of each when a new half begins."""
+
+
+def _budget(channels: int) -> _Budget:
+    pairs = [(before, now) for before in range(channels + 1) for now in range(channels + 1 - before)]
+    rows = {pair: row for row, pair in enumerate(pairs)}
+
+    def led(changes: int) -> tuple[Indices, Indices]:
+        found = [(rows[b, n], rows[b, n + changes]) for b, n in pairs if (b, n + changes) in rows]
+        return np.array([was for was, _ in found], np.intp), np.array([becomes for _, becomes in found], np.intp)
+
+    return _Budget(len(pairs), led(1), led(2), np.array([rows[now, 0] for _, now in pairs], np.intp))
+
+
+class _Game:
+    """The least costs by budget row, age of the sign, and level; those at 0 W by budget row alone."""
+
+    def __init__(self, possible_w: Floats, *, channels: int, window: int) -> None:
+        negative_w, positive_w = possible_w[possible_w < 0.0], possible_w[possible_w > 0.0]
+        share = CELLS * len(negative_w) // max(len(possible_w), 1)
+        below = levels_of([*negative_w, 0.0], max(share, 1))
+        above = levels_of([*positive_w, 0.0], max(CELLS - share, 1))
+        self._levels_w, self._halves_w = (np.concatenate(pair) for pair in zip(below, above, strict=True))
+        self._signs = (slice(0, len(below[0])), slice(len(below[0]), None))
+        self._budget = _budget(channels)
+        self._half, self._age = window // 2, window // AGES
+        self._costs = np.full((self._budget.count, AGES + 1, len(self._levels_w)), np.inf)
+        self._idle = np.full(self._budget.count, np.inf)
+        self._idle[0] = 0.0
+
+    def least_ws(self) -> float:
+        """Return the least sum of what is left, in W and ticks."""
+        return min(float(self._costs.min()), float(self._idle.min()))
+
+    def advance(self, tick: int, asked_w: float) -> None:
+        """Go on by one tick in which this is asked."""
+        if tick % self._half == 0 and tick > 0:
+            self._roll()
+        if tick % self._age == 0 and tick > 0:
+            costs = self._costs
+            ripe = np.minimum(costs[:, AGES], costs[:, AGES - 1])
+            costs[:, 1:AGES] = costs[:, : AGES - 1].copy()
+            costs[:, AGES], costs[:, 0] = ripe, np.inf
+        self._play(asked_w)
+
+    def _roll(self) -> None:
+        """Begin a new half window."""
+        costs, idle = np.full_like(self._costs, np.inf), np.full_like(self._idle, np.inf)
+        for was, becomes in enumerate(self._budget.rolled):
+            np.minimum(costs[becomes], self._costs[was], out=costs[becomes])
+            idle[becomes] = min(idle[becomes], self._idle[was])
+        self._costs, self._idle = costs, idle
+
+    def _play(self, asked_w: float) -> None:
+        left_w = np.maximum(np.abs(self._levels_w - asked_w) - self._halves_w, 0.0)
+        idle_w = abs(asked_w)
+        best_w = min(float(left_w.min()), idle_w)
+        before, idle_before = self._least(), self._idle.copy()
+        costs, idle = self._costs + left_w, self._idle + idle_w
+        self._costs, self._idle = costs, idle
+        after, idle_after = self._least(), idle.copy()
+        once_from, once_to = self._budget.once
+        twice_from, twice_to = self._budget.twice
+        for sign, levels in enumerate(self._signs):
+            own = costs[:, :, levels]
+            # Within the sign, which keeps its age …
+            made = np.minimum(after[sign][once_from][:, :, None], before[sign][once_from][:, :, None] + left_w[levels])
+            own[once_to] = np.minimum(own[once_to], made)
+            own[twice_to] = np.minimum(own[twice_to], (before[sign][twice_from] + best_w)[:, :, None])
+            # … and into it, from 0 W or from the other sign, once that was kept for long enough.
+            from_before = np.minimum(idle_before, before[1 - sign][:, AGES])
+            from_after = np.minimum(idle_after, after[1 - sign][:, AGES])
+            made = np.minimum(from_after[once_from][:, None], from_before[once_from][:, None] + left_w[levels])
+            own[once_to, 0] = np.minimum(own[once_to, 0], made)
+            own[twice_to, 0] = np.minimum(own[twice_to, 0], (from_before[twice_from] + best_w)[:, None])
+        ripe_before = np.minimum(before[NEGATIVE][:, AGES], before[POSITIVE][:, AGES])
+        ripe_after = np.minimum(after[NEGATIVE][:, AGES], after[POSITIVE][:, AGES])
+        made_idle = np.minimum(ripe_after[once_from], ripe_before[once_from] + idle_w)
+        idle[once_to] = np.minimum(idle[once_to], made_idle)
+        idle[twice_to] = np.minimum(idle[twice_to], ripe_before[twice_from] + best_w)
+
+    def _least(self) -> tuple[Floats, Floats]:
+        """Return the least costs over the levels of each sign, by budget row and age."""
+        negative, positive = (self._costs[:, :, levels] for levels in self._signs)
+        return negative.min(axis=2), positive.min(axis=2)
 
 
 def step_residual_ws(step_w: float, ramp_w_per_s: float) -> float:
