@@ -27,7 +27,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from broker.ports import free_port
 from broker.run import RunningBroker, start
-from tests.benchmarks import control, page, plant
+from tests.benchmarks import control, decision, page, plant
 
 HERE = Path(__file__).parent
 PAIRS = 9
@@ -416,6 +416,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Bench], list[str]]]] = {
 
 VIRTUAL: dict[str, tuple[str, Callable[[float | None], list[str]]]] = {
     "control": ("Control: the mixed hall, beside others on the same load", control.measure),
+    "decision": ("Decision: 10,000 channels, and 50 to equalize with", decision.measure),
     "plant": ("Plant: 1,000 channels in virtual time", plant.measure),
 }
 """Sections that need no broker; they take the virtual seconds that are asked for."""
