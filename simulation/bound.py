@@ -15,9 +15,9 @@ of them ever of opposite signs, whose power stands between changes:
   changes made in this half and the one before, and the boundaries since the sign was taken.
 - The load is known in ticks. A tick in which one change falls costs the cheaper of its two levels, and one with several
   changes the cheapest of all levels: whatever the moments, the true cost is not less.
-- The best level for a stretch is the median of what is asked in it, or next to 0 W where that has the other sign: one of
-  the values asked, or 0 W. Where these are too many, neighbours of one sign share a cell. A cell's cost is what is left
-  over at its nearest point, so any true level is at least as costly as its cell.
+- The best level for a stretch is the median of what is asked in it, or next to 0 W where that has the other sign: one
+  of the values asked, or 0 W. Where these are too many, neighbours of one sign share a cell. A cell's cost is what is
+  left over at its nearest point, so any true level is at least as costly as its cell.
 
 A run of more than `LONG_TICKS` is held against the budget of whole windows alone (`equalizer.control.bound`), which is
 quicker and lower.
