@@ -14,7 +14,7 @@ dev := $(VENV)/.zeroloop-dev-$(pins)
 bin := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos soak-live test-pythons tools bench fuzz soak lint format schema constraints clean screenshots mutants release audit
+.PHONY: help demo test chaos soak-live test-pythons tools bench fuzz soak lint format schema constraints clean screenshots mutants release audit floods
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -88,6 +88,7 @@ audit: ## the pinned releases against the known vulnerabilities
 	@.ci/audit
 
 schema: $(dev) ## the JSON Schemas, made again from the models
+schema: $(dev) ## the JSON Schemas and the AsyncAPI document, made again from the models
 	$(bin)/zeroloop schema
 	$(bin)/zeroloop schema --asyncapi
 	$(bin)/zeroloop schema --asyncapi --out docs/reference/asyncapi.html
