@@ -40,9 +40,10 @@ SILENT_PERIODS = 3
 """A channel is stale after so many periods without telemetry: the contract's own measure."""
 BALANCE_SILENT_S = 4.0
 """The balance comes every second."""
-_TRACE = 600
-_TRACE_EVERY_S = 1.0
-_MARKED = {"operator": "act"}
+_TRACE_S = 600.0
+_TRACED_SAMPLES = 1_200_000
+"""Of all channels together: 24 MB. Up to 2,000 channels that is one a second for ten minutes; beyond, fewer."""
+_LONGEST_TRACE = 600
 _STANDING = {"station_offline", "frozen", "saturated", "telemetry_stale"}
 """Events of what the retained messages and the balance tell better, with its end."""
 
@@ -61,25 +62,25 @@ class Key(NamedTuple):
 
 @dataclass(slots=True)
 class Trace:
-    """The last ten minutes of one channel, a sample a second at most."""
+    """The last ten minutes of one channel."""
 
     times: "array[float]" = field(default_factory=lambda: array("d"))
     values: "array[float]" = field(default_factory=lambda: array("f"))
     """Voltage, current and power in turn."""
 
-    def add(self, unix_time_s: float, telemetry: ChannelTelemetry) -> None:
-        """Take a sample; what is too old goes."""
-        if self.times and unix_time_s - self.times[-1] < _TRACE_EVERY_S * 0.9:
+    def add(self, unix_time_s: float, telemetry: ChannelTelemetry, length: int) -> None:
+        """Take a sample, unless it comes too early for so many samples in the time; what is too old goes."""
+        if self.times and 0.0 <= unix_time_s - self.times[-1] < 0.9 * _TRACE_S / length:
             return
         self.times.append(unix_time_s)
         self.values.extend((telemetry.voltage_v, telemetry.current_a, telemetry.power_w))
-        if len(self.times) > 2 * _TRACE:
-            del self.times[:_TRACE]
-            del self.values[: 3 * _TRACE]
+        if len(self.times) > length + length // 4:
+            del self.times[:-length]
+            del self.values[: -3 * length]
 
     def samples(self) -> Iterator[tuple[float, float, float, float]]:
         """Yield time, voltage, current and power, the oldest first."""
-        for index in range(max(0, len(self.times) - _TRACE), len(self.times)):
+        for index in range(len(self.times)):
             voltage_v, current_a, power_w = self.values[3 * index : 3 * index + 3]
             yield self.times[index], voltage_v, current_a, power_w
 
@@ -211,7 +212,7 @@ class Hall:
             self.alarms.close(key.source, unix_time_s)
         if not retained:
             view.heard_s = now_s
-            view.trace.add(unix_time_s, telemetry)
+            view.trace.add(unix_time_s, telemetry, min(_LONGEST_TRACE, 1 + _TRACED_SAMPLES // len(self.channels)))
 
     def _forget(self, key: Key, unix_time_s: float) -> None:
         if self.channels.pop(key, None) is not None:
@@ -242,8 +243,11 @@ class Hall:
             self.alarms.close(source, unix_time_s, code="server_offline")
 
     def _event(self, event: Event, unix_time_s: float) -> None:
-        if event.code in _MARKED:
-            self.history.mark(Mark(unix_time_s, _MARKED[event.code], event.code, event.text))
+        if event.code == "operator":
+            self.history.mark(Mark(unix_time_s, "act", event.code, event.text))
+        elif event.code.startswith("command_"):
+            where = " / ".join(event.source.split("/")[1::2])
+            self.history.mark(Mark(unix_time_s, "act", event.code, f"{where}: {event.text}"))
         station = event.source.startswith("station/")
         told_by_state = event.code in _STANDING or (station and self.alarms.is_open(event.source, event.code))
         if event.severity is not Severity.INFO and not told_by_state:

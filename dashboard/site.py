@@ -20,6 +20,8 @@ from dashboard.pages.visit import Visit
 from dashboard.words import words
 
 _RECONNECT_WITHIN_S = 10.0
+_RESENT_MESSAGES = 200
+"""What a browser may have missed while it was away for a moment; beyond, it loads the page anew."""
 _QUASAR: dict[Language, QuasarLanguage] = {"en": "en-US", "zh": "zh-CN"}
 _DARK: dict[Theme, bool | None] = {"light": False, "dark": True, "auto": None}
 
@@ -60,6 +62,7 @@ def application(hub: Hub) -> gate.App:
         favicon=ASSETS / "icon.svg",
         tailwind=False,
         binding_refresh_interval=None,
+        message_history_length=_RESENT_MESSAGES,
         reconnect_timeout=_RECONNECT_WITHIN_S,
         show_welcome_message=False,
     )

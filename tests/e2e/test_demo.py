@@ -63,6 +63,7 @@ def test_the_demo_balances_the_hall_ends_by_itself_and_sums_up(tmp_path: Path) -
     printed, complaints = demo.communicate(timeout=110.0)
     assert demo.returncode == 0, complaints
     assert complaints == ""
+    assert re.search(r"^page +http://127\.0\.0\.1:\d+/$", printed, re.MULTILINE)
     for part in ("zeroloop/v1/demo/#", "/metrics", "Summary of 75 s", "energy with the grid", "per channel and hour"):
         assert part in printed
     share = re.search(r"residual, last 30 s +[0-9.]+ k?W \(([0-9.]+) % of that\)", printed)

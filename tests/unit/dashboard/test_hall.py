@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -174,6 +175,25 @@ def test_malformed_messages_are_counted_and_change_nothing(scene: Scene) -> None
     assert scene.hall.malformed == 2
     assert scene.hall.channels[Key("s1", "1")].telemetry is before
     assert scene.hall.balance is None
+
+
+def test_what_operators_did_is_marked_with_where(scene: Scene) -> None:
+    event = {"unix_time_s": 0.0, "severity": "info"}
+    scene.say("event", event | {"source": "server/hall-a", "code": "operator", "text": "paused by ann"})
+    told = {"source": "station/s1/channel/3", "code": "command_stop", "text": "ramps to 0 W (by ann)"}
+    scene.say("event", event | told)
+    assert [mark.text for mark in scene.hall.history.marks] == ["paused by ann", "s1 / 3: ramps to 0 W (by ann)"]
+    assert scene.hall.alarms.listed() == []
+
+
+def test_a_trace_is_ten_minutes_by_the_second_and_bounded(scene: Scene) -> None:
+    for _ in range(2_000):
+        scene.telemetry()
+        scene.now_s += 0.5
+    samples = list(scene.hall.channels[Key("s1", "1")].trace.samples())
+    assert 600 <= len(samples) <= 750
+    assert {round(later[0] - sooner[0], 3) for sooner, later in pairwise(samples)} == {1.0}
+    assert samples[-1][1:] == (400.0, 1.0, 400.0)
 
 
 def test_a_lease_runs_down_between_two_messages(scene: Scene) -> None:

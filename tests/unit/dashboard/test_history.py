@@ -2,7 +2,7 @@
 
 import pytest
 
-from dashboard.history import TIERS, Bucket, History, Mark, with_gaps
+from dashboard.history import TIERS, Bucket, History, Mark, Tier, with_gaps
 
 
 def filled(history: History, seconds: int, *, start_s: float = 1_000_000.0, total_w: float = 100.0) -> float:
@@ -27,9 +27,9 @@ def test_the_bucket_that_is_being_filled_is_shown_too() -> None:
 
 
 @pytest.mark.parametrize("tier", TIERS)
-def test_every_tier_is_bounded(tier: object) -> None:
+def test_every_tier_is_bounded(tier: Tier) -> None:
     history = History()
-    width_s, keep_s = tier.width_s, tier.keep_s  # type: ignore[attr-defined]
+    width_s, keep_s = tier.width_s, tier.keep_s
     for step in range(keep_s // width_s + 100):
         history.add(step * width_s, 0.0, 0.0, 0.0)
     assert len(history.window(-1.0, width_s)) == keep_s // width_s + 1
