@@ -76,7 +76,6 @@ format: $(dev) ## what ruff can mend by itself
 	$(bin)/ruff check --fix-only .
 	$(bin)/ruff format .
 
-schema: $(dev) ## the JSON Schemas and the AsyncAPI document, made again from the models
 mutants: $(dev) ## small changes to the code that power depends on: do the tests notice?
 	@$(bin)/mutmut --version >/dev/null 2>&1 || $(bin)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[mutation]'
 	$(bin)/python -m tests.mutants
@@ -87,7 +86,6 @@ release: ## wheel, source archive, SBOM with licences and checksums, in dist/
 audit: ## the pinned releases against the known vulnerabilities
 	@.ci/audit
 
-schema: $(dev) ## the JSON Schemas, made again from the models
 schema: $(dev) ## the JSON Schemas and the AsyncAPI document, made again from the models
 	$(bin)/zeroloop schema
 	$(bin)/zeroloop schema --asyncapi

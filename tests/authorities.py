@@ -20,10 +20,10 @@ class Hall:
     port: int
     roles: dict[str, Role] = field(default_factory=dict)
 
-    def let_in(self, role: Role, *names: str) -> None:
+    def let_in(self, role: Role, *names: str, days: float = 825.0) -> None:
         with opened(self.folder, time.time()) as authority:
             for name in names:
-                authority.issue(name, role)
+                authority.issue(name, role, days)
                 self.roles[name] = role
 
     def revoke(self, name: str) -> None:

@@ -60,6 +60,7 @@ class Impostor:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._server.shutdown(socket.SHUT_RDWR)  # wakes whoever waits for a connection
         self._server.close()
         self._thread.join()
 
@@ -191,7 +192,7 @@ async def test_with_one_dropped_file_the_real_broker_is_found_by_dns_sd_and_no_i
     ]
     state = tmp_path / "state"
     state.mkdir()
-    text = hall.file("s1").read_text().replace('host = "localhost"', 'host = "nowhere.invalid"')
+    text = hall.file("s1").read_text().replace(f"port = {hall.port}", f"port = {free_port(preferred=0)}")
     (state / "s1.zeroloop").write_text(text)
     (state / "s1.zeroloop").chmod(0o600)
     request = DiscoveryRequest(

@@ -12,7 +12,7 @@ import pytest
 
 from broker import find_mosquitto, free_port
 from schemas import topics
-from schemas.messages import LoopBalance
+from schemas.messages import Event, LoopBalance, Severity
 from schemas.settings import BrokerSettings
 from schemas.topics import ChannelTopic, LoopTopic
 from tests.acceptance.hall import EQUALIZER, STATION, Watcher, channel, power
@@ -91,6 +91,10 @@ class Secured:
         return self.spawn("equalizer", "equalizer", text.replace('host = "x"\nport = 1\n', own))
 
     @property
+    def events(self) -> list[Event]:
+        return self.watcher.all(Event, topics.loop_topic("main", LoopTopic.EVENT))
+
+    @property
     def total_w(self) -> float:
         balance = self.watcher.last(LoopBalance, topics.loop_topic("main", LoopTopic.BALANCE))
         return float("nan") if balance is None else balance.total_power_w
@@ -117,7 +121,8 @@ class Secured:
 @pytest.fixture
 def secured(tmp_path: Path) -> Iterator[Secured]:
     hall = make_hall(tmp_path / "credentials", free_port(preferred=0), loop="main")
-    hall.let_in("station", "load", "battery")
+    hall.let_in("station", "load")
+    hall.let_in("station", "battery", days=10.0)
     hall.let_in("equalizer", "hall-a")
     hall.let_in("operator", "anna")
     hall.let_in("dashboard", "page")
@@ -142,6 +147,9 @@ async def test_a_loop_whose_members_know_nothing_but_their_one_file_balances_obe
         code, said = await zeroloop(folder, "equalize", "battery", "1", *anna)
         assert code == 0, said
         await secured.until(lambda: abs(secured.total_w) < 500.0, "the loop is balanced")
+        expiring = [event for event in secured.events if event.code == "certificate_expiry"]
+        assert [(event.source, event.severity) for event in expiring] == [("station/battery", Severity.WARNING)]
+        assert "our certificate expires in 10.0 days" in expiring[0].text
         assert (await zeroloop(folder, "pause", *anna))[0] == 0
         await secured.until(lambda: secured.total_w > 11000.0, "paused")
 
