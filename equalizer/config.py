@@ -150,6 +150,15 @@ class StandbySection(Section):
     """How long a claim may be disputed before anything is sent."""
     handover_s: Annotated[float, Field(ge=0.0, le=10.0)] = 2.0
     """How long a server that stops waits for another to claim its place, before it brings all channels to 0 W."""
+    store: Literal["broker", "nats"] = "broker"
+    """What says who is in charge: the order of a single broker's messages, or a NATS cluster's key-value store."""
+    url: Annotated[str, Field(min_length=1)] = "nats://127.0.0.1:4222"
+    """Of the store; several with commas between."""
+    replicas: Annotated[int, Field(ge=1, le=5)] = 3
+    """On how many of the cluster's servers the lease is kept; 1 for a single server."""
+    username: str | None = None
+    password_file: str | None = None
+    """A file whose first line is the password."""
 
 
 class StateSection(Section):

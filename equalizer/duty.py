@@ -280,10 +280,16 @@ class Duty:
             self._voice.balance(self.fence.epoch, self._helm.standpoint(self.phase))
 
     def _doubt_oneself(self, now_s: float) -> None:
-        """Leave the place where nothing comes back: others may not hear this server, or it does not hear them."""
+        """Leave the place where nothing comes back: others may not hear this server, or it does not hear them.
+
+        A cluster holds announcements up while it agrees on new leaders of its own; there, any telemetry is a proof.
+        """
+        if self._stored and (self._hears or not self._helm.image.channels):
+            self._returned_s = now_s
         silent_s = now_s - self._returned_s
         if silent_s > self._timing.lost_s:
-            self.step_down(f"its own announcements have not come back for {silent_s:.0f} s")
+            what = "it has heard nothing" if self._stored else "its own announcements have not come back"
+            self.step_down(f"{what} for {silent_s:.0f} s")
 
     def _say_silence(self, stale: int, channels: int) -> None:
         silent = stale > 0
@@ -468,9 +474,29 @@ class Duty:
         self._voice.event("takeover", f"takes over from {before} with epoch {fence.epoch}", Severity.WARNING)
         _LOG.warning("takeover from=%s epoch=%d", before, fence.epoch)
 
+    def wants_charge(self) -> bool:
+        """Tell whether this server stands by and could be in charge, where a store says who is."""
+        if self.fence.standing is not Standing.STANDBY or not self._current or self._leaving or not self.connected:
+            return False
+        late = bool(self._conflict_s) and self._clock() < self._conflict_s + self._timing.lost_s
+        return not late and (self._hears or not self._helm.image.channels)
+
+    def is_in_place(self) -> bool:
+        """Tell whether this server is in charge, or about to be."""
+        return self.fence.standing is not Standing.STANDBY and not self._leaving
+
+    def is_fit(self) -> bool:
+        """Tell whether this server is in charge, or about to be, and connected."""
+        return self.is_in_place() and self.connected
+
+    @property
+    def highest_epoch(self) -> int:
+        """The highest epoch that this server has seen or used."""
+        return max(self.fence.epoch, self.fence.highest_seen)
+
     def _is_settled(self, now_s: float, claimed_s: float) -> bool:
         """Tell whether nobody has disputed the claim, and every channel to be led was heard since."""
-        if self._marks > 0:
+        if self._marks > 0 and not self._stored:
             if now_s - claimed_s > self._timing.lost_s:
                 self.step_down("its claim has not come back")
             return False

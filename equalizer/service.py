@@ -22,6 +22,7 @@ from equalizer.link import Link
 from equalizer.metrics import Counters, EqualizerMetrics
 from equalizer.reach import reachable_host
 from equalizer.standby import Timing
+from equalizer.tenure import LeaseStore, Tenure
 from equalizer.voice import Voice
 from schemas.codec import MalformedError
 from schemas.messages import Phase, Severity
@@ -103,16 +104,19 @@ class EqualizerService:
             advertised = _started(self._advertise(), "equalizer-advertise", exits)
             stopped = _started(stop.wait(), "equalizer-stop", exits)
             failed = _started(self._duty.until_failure(), "equalizer-failure", exits)
+            tenure, held = self._begin_tenure(exits)
             self._supervisor.ready()
-            await asyncio.wait({stopped, session, second, failed}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({stopped, session, second, failed, *held}, return_when=asyncio.FIRST_COMPLETED)
             self._supervisor.stopping()
+            if tenure is not None:
+                await tenure.end()
             await self._duty.leave()
             await self._session.flush(_FLUSH_S)
             self._save()
             self._journal.write()
             self._audit.write()
             _LOG.info("audit_head seq=%d hash=%s", self._audit.head.seq, self._audit.head.hash)
-            for task in (failed, session, second, logged, advertised):
+            for task in (failed, *held, session, second, logged, advertised):
                 if task.done():
                     task.result()
 
@@ -174,7 +178,7 @@ class EqualizerService:
             link=self._link,
             subscribe=lambda: self._session.subscribe(*self._link.filters),
             timing=_timing(settings),
-            stored=False,
+            stored=settings.standby.enabled and settings.standby.store == "nats",
             lease_s=settings.setpoint.ttl_s,
             period_s=settings.telemetry.period_s,
             clock=clock,
@@ -210,6 +214,19 @@ class EqualizerService:
             command=self._command,
             overhears=settings.standby.enabled,
         )
+
+    def _begin_tenure(
+        self, exits: contextlib.AsyncExitStack
+    ) -> tuple[Tenure | None, tuple["asyncio.Task[object]", ...]]:
+        """Have a store say who is in charge, where one is configured."""
+        settings = self.settings
+        if not settings.standby.enabled or settings.standby.store != "nats":
+            return None, ()
+        store = LeaseStore(settings.standby, settings.loop.name)
+        exits.push_async_callback(store.close)
+        holder = {"server": settings.loop.server, "started_unix_time_s": self._duty.fence.own.started_unix_time_s}
+        tenure = Tenure(store, self._duty, holder=holder, lost_s=settings.standby.lost_s, clock=self._clock)
+        return tenure, (_started(tenure.run(), "equalizer-tenure", exits),)
 
     # ── what it does by itself ────────────────────────────────────────────────────────────────────────────────────
 

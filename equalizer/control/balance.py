@@ -171,6 +171,9 @@ def _call_off(cycle: Cycle) -> None:
     for key, hold in cycle.holds.items():
         if len(hold.levels) == 1 or hold.levels[-1].at_s < cycle.now_s + CALL_OFF_S:
             continue
+        view = cycle.views.get(key)
+        if view is None or not channel.is_usable(view, cycle.now_s):
+            continue  # it cannot be told, and so it will do it
         if not _is_near_edge(hold.levels[-1].effect_s, cycle):
             cycle.holds[key] = channel.call_off(hold)
             cycle.renewed[key] = Reason.PLAN_CHANGED

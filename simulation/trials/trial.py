@@ -80,7 +80,9 @@ class Trial:
         self.network = Network(self.timeline, Random(f"{seed}/network"))  # noqa: S311
         self.network.weather = Weather(CALM_DELAY_S)
         self.server_settings = _server_settings(random, options or {})
-        self.witness = TrialWitness(self.server_settings.control.delay_s, LIMIT_W * (LED_CHANNELS + LOAD_CHANNELS))
+        self.witness = TrialWitness(
+            self.timeline, self.server_settings.control.delay_s, LIMIT_W * (LED_CHANNELS + LOAD_CHANNELS)
+        )
         count = servers if servers is not None else random.choice((2, 2, 3))
         self._servers = {name: _server_settings_of(self.server_settings, name) for name in "abc"[:count]}
         self._stations = {settings.station.id: settings for settings in _hall(random)}
@@ -284,7 +286,6 @@ class Trial:
     # ── what is looked at ─────────────────────────────────────────────────────────────────────────────────────────
 
     def _look(self) -> None:
-        self.witness.now_s = self.timeline.now_s
         self._at(self.passed_s + TICK_S, self._look)
         self.witness.look(list(self.stations.values()), TICK_S)
         if self.witness.breach is not None:

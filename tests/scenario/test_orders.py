@@ -387,3 +387,17 @@ def test_of_two_equal_batteries_the_channel_that_loses_least_is_taken(load_w: fl
     plant.run(5)
     assert {order.channel for _, order in plant.changes} == {taken}
     assert abs(plant.total_w) < 50
+
+
+def test_what_was_sent_ahead_is_not_taken_for_called_off_where_the_channel_cannot_be_told() -> None:
+    plant = Plant(policy=Policy.CONFIRM, delay_s=5.0, period_s=0.5).settled()
+    plant.announce(1, (0.0, 9_000.0), (22.0, -9_000.0))
+    plant.run(19.4)
+    assert len(plant.orders[-1][1].steps) == 2
+    for channel in plant.channels.values():
+        channel.silent = True  # the server hears nobody: no edge is announced any more, and no order can go out
+    plant.run(3.0)
+    for channel in plant.channels.values():
+        channel.silent = False
+    plant.run(8.0)
+    assert_kept_the_delay(plant.eq(), 5.0)
