@@ -53,7 +53,7 @@ class Witness:
                 self.level_w = power_w
 
 
-SAFETY = frozenset({"limits", "paused", "stop"})
+SAFETY = frozenset({"limits", "not_delivering", "paused", "stop"})
 """Reasons of changes that safety asks for: a reduction by one of these may come at any time."""
 
 

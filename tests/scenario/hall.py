@@ -257,6 +257,7 @@ class Plant:
         """Publish a channel's telemetry."""
         channel.seq += 1
         charge_w, discharge_w = channel.limits_w()
+        measured_w = channel.power_w + self.random.gauss(0.0, 1.0) * channel.noise_w
         message = ChannelTelemetry(
             boot_id=self.boot_id,
             seq=channel.seq,
@@ -266,8 +267,8 @@ class Plant:
             step_id=1,
             cycle_count=1,
             voltage_v=365.0,
-            current_a=channel.power_w / 365.0,
-            power_w=channel.power_w + self.random.gauss(0.0, 1.0) * channel.noise_w,
+            current_a=measured_w / 365.0,
+            power_w=measured_w,
             soc_ratio=channel.soc_ratio,
             battery_connected=True,
             alarm=Alarm(code=AlarmCode.OVER_TEMPERATURE, text="hot") if channel.alarm else None,

@@ -45,3 +45,8 @@ def test_a_channel_whose_lease_is_over_has_no_level_and_that_was_nobodys_change(
     witness.take([(0.0, 0.0)], "renew", 131.0)
     assert len(witness.changes) == 1
     assert witness.taken_s == [100.0, 131.0]
+
+
+def test_a_channel_that_does_nothing_may_be_told_to_rest_at_any_time() -> None:
+    withdrawn = told((0.0, [(0.0, 500.0)], "announced"), (1.0, [(0.0, 0.0)], "not_delivering"))
+    assert hasty([withdrawn], 10.0) == ()
