@@ -113,7 +113,7 @@ def reconcile(hold: Hold, view: EqualizationView, settings: ControlSettings, now
         return adopt(view, settings, now_s, replace(hold, rejected=False))
     while len(hold.levels) > 1 and hold.levels[1].effect_s <= now_s:
         hold = replace(hold, levels=hold.levels[1:])
-    hold = _answered(hold, view, settings, now_s)
+    hold = _answered(_abreast(hold, view), view, settings, now_s)
     if hold.rejected:
         return hold if hold.levels[0].power_w == view.applied_w else _standing(hold, view.applied_w, now_s)
     if now_s < hold.retry_s:
@@ -131,7 +131,7 @@ def _answered(hold: Hold, view: EqualizationView, settings: ControlSettings, now
         if hold.tries < TRIES or not silent or hold.rejected:
             return hold
         return replace(_standing(hold, view.applied_w, now_s), rejected=True)
-    answered = replace(hold, answered=True, tries=0, echo=_echo(view))
+    answered = replace(hold, answered=True, tries=0, echo=_echo(view), under_way=0)
     match last.result:
         case SetpointResult.APPLIED | SetpointResult.CLAMPED:
             return replace(answered, rejected=False, pending=False)
@@ -139,6 +139,18 @@ def _answered(hold: Hold, view: EqualizationView, settings: ControlSettings, now
             return replace(_standing(answered, view.applied_w, now_s), rejected=True)
         case SetpointResult.EXPIRED:
             return _standing(answered, view.applied_w, now_s)
+
+
+def _abreast(hold: Hold, view: EqualizationView) -> Hold:
+    """Return a hold that has noted an echo of an order before its last one: that is no answer to the last.
+
+    A channel's orders are numbered one by one.
+    """
+    echo = _echo(view)
+    if hold.answered or echo is None or hold.echo is None or echo[0] != hold.echo[0] or echo[1] <= hold.echo[1]:
+        return hold
+    behind = hold.under_way - (echo[1] - hold.echo[1])
+    return replace(hold, echo=echo, under_way=behind) if behind > 0 else hold
 
 
 def _delivering(hold: Hold, view: EqualizationView, settings: ControlSettings, now_s: float) -> Hold:
@@ -373,6 +385,7 @@ def sent(hold: Hold, view: EqualizationView, now_s: float) -> Hold:
         sent_s=now_s,
         basis_seq=view.seq,
         echo=_echo(view),
+        under_way=hold.under_way + 1,
         answered=False,
         tries=0 if hold.answered else hold.tries + 1,
     )

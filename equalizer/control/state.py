@@ -66,6 +66,8 @@ class Hold:
     basis_seq: int = 0
     echo: tuple[int, int] | None = None
     """Epoch and seq of the channel's last echo: when the order went out (another one answers it), then its answer."""
+    under_way: int = 0
+    """Orders that went out since that echo; the last of them is the one that wants an answer."""
     answered: bool = True
     pending: bool = False
     """The change itself has not been answered yet: should it have got lost, sending it again makes the change."""

@@ -91,9 +91,9 @@ class Channel:
 
     def take(self, order: Order, epoch: int, now_s: float) -> None:
         """Decide on a setpoint as a station does."""
+        self.order_seq += 1  # the sender's count: an order that gets lost has its number too
         if self.deaf:
             return
-        self.order_seq += 1
         result = SetpointResult.APPLIED if self.rejects is None else SetpointResult.REJECTED
         self.last = SetpointEcho(server="test", epoch=epoch, seq=self.order_seq, result=result, reason=self.rejects)
         if self.rejects is None:
