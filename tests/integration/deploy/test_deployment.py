@@ -215,7 +215,7 @@ def commands() -> list[tuple[str, tuple[str, ...]]]:
     """The commands of zeroloop in the README's code blocks, each with its options."""
     blocks = re.findall(r"```sh\n(.*?)```", (DEPLOY / "README.md").read_text(), re.DOTALL)
     text = "\n".join(blocks).replace("\\\n", " ")
-    found = re.findall(r"bin/zeroloop ((?:(?:credentials|audit) )?[a-z-]+)((?: +[^\s#|&;]+)*)", text)
+    found = re.findall(r"bin/zeroloop ((?:(?:credentials|audit|dashboard-user) )?[a-z-]+)((?: +[^\s#|&;]+)*)", text)
     return sorted({(name, tuple(re.findall(r"--[a-z-]+", rest))) for name, rest in found})
 
 
