@@ -128,6 +128,8 @@ class DashboardService:
         Raises:
             ConfigurationError: the address cannot be listened on.
         """
+        # Its information has every visitor's address and the id of their view: nothing for a log.
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)
         # NiceGUI keeps visitors' preferences in a folder of its own where it is asked to; the page asks for none.
         os.environ.setdefault("NICEGUI_STORAGE_PATH", str(self._base_dir / self._settings.state.dir / "nicegui"))
         from dashboard.site import application  # noqa: PLC0415 - after the folder is known
@@ -265,7 +267,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         listener = socket.create_server((host, port), family=family)
     except OSError as error:
         raise ConfigurationError(
-            f"page: cannot listen on {host}:{port}: {(error.strerror or str(error)).lower()}"
+            f"page: cannot listen on {host}:{port}: {os.strerror(error.errno or 0).lower()}"
         ) from None
     with listener:
         yield listener

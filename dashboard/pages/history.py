@@ -10,8 +10,8 @@ from dashboard.pages import chart
 from dashboard.pages.parts import Text, box, card
 from dashboard.pages.visit import Visit
 
-_MOST_MARKS = 300
-_LISTED = 60
+_MARKS_SIDE_BY_SIDE = 240
+_LISTED = 200
 
 
 class Span(NamedTuple):
@@ -86,7 +86,13 @@ class Past:
         options = chart.frame(zoomable=self._zoomable)
         content = self._content()
         dashed = {"lineStyle": {"type": "dashed"}, "step": "end"}
+        unseen = {"tooltip": {"show": False}, "silent": True, "stack": "range", "stackStrategy": "all", "z": 1}
         lines = [
+            # What the mean of ten seconds or a minute does not show: how far the total went in them.
+            chart.line("lowest", "", "transparent", width=0.0, **unseen),
+            chart.line(
+                "range", "", "transparent", width=0.0, areaStyle={"color": "var(--total)", "opacity": 0.3}, **unseen
+            ),
             chart.line("load", say("history.load"), "var(--muted)"),
             chart.line("equalization", say("history.equalization"), "var(--helper)"),
             chart.line("total", say("history.total"), "var(--total)", width=2.5, z=4),
@@ -100,23 +106,11 @@ class Past:
                 "symbolSize": 9,
                 "color": "var(--helper)",
                 "z": 6,
-                "label": {"show": False},
-                "emphasis": {
-                    "label": {
-                        "show": True,
-                        "formatter": "{b}",
-                        "position": "top",
-                        "color": "var(--ink)",
-                        "backgroundColor": "var(--card)",
-                        "borderColor": "var(--line)",
-                        "borderWidth": 1,
-                        "padding": [4, 6],
-                    }
-                },
+                "tooltip": {"trigger": "item", "formatter": "{b}"},
                 "data": [],
             },
         ]
-        shown = lines if self._zoomable else lines[:3]
+        shown = lines if self._zoomable else lines[:5]
         filled = {series["id"]: series for series in content["series"]}
         options["series"] = [{**series, **filled[series["id"]]} for series in shown]
         options["xAxis"] = {**options["xAxis"], **content["xAxis"]}
@@ -135,6 +129,8 @@ class Past:
             "markArea": chart.band(target_w - band_w, target_w + band_w),
         }
         changing: list[chart.Options] = [
+            {"id": "lowest", "data": past.lowest},
+            {"id": "range", "data": past.range},
             {"id": "load", "data": past.load},
             {"id": "equalization", "data": past.equalization},
             total,
@@ -157,25 +153,31 @@ class _Lines:
     load: list[chart.Point]
     equalization: list[chart.Point]
     total: list[chart.Point]
+    lowest: list[chart.Point]
+    range: list[chart.Point]
+    """How far the highest total is above the lowest."""
 
 
 def _points(visit: Visit, buckets: list[Bucket], width_s: int) -> _Lines:
-    lines = _Lines([], [], [])
+    lines = _Lines([], [], [], [], [])
     for item in with_gaps(buckets, width_s):
         if isinstance(item, int):
             at_ms = visit.chart_ms(item)
-            for points in (lines.load, lines.equalization, lines.total):
+            for points in (lines.load, lines.equalization, lines.total, lines.lowest, lines.range):
                 points.append([at_ms, None])
             continue
         at_ms = visit.chart_ms(item.unix_time_s + width_s / 2)
         lines.load.append([at_ms, chart.kilo(item.load_w)])
         lines.equalization.append([at_ms, chart.kilo(item.equalization_w)])
         lines.total.append([at_ms, chart.kilo(item.total_w)])
+        if width_s > 1:
+            lines.lowest.append([at_ms, chart.kilo(item.lowest_w)])
+            lines.range.append([at_ms, chart.kilo(item.highest_w - item.lowest_w)])
     return lines
 
 
 def _ahead(visit: Visit, span: Span, now_unix_s: float) -> _Lines:
-    lines = _Lines([], [], [])
+    lines = _Lines([], [], [], [], [])
     if visit.hall.is_balance_stale(visit.now_s):
         return lines
     for edge in visit.hall.forecast(visit.now_s, span.ahead_s):
@@ -187,21 +189,20 @@ def _ahead(visit: Visit, span: Span, now_unix_s: float) -> _Lines:
 
 
 def _marks(visit: Visit, span: Span, now_unix_s: float) -> list[dict[str, Any]]:
-    hall = visit.hall
-    marks = hall.history.marks_since(now_unix_s - span.back_s)[-_MOST_MARKS:]
-    totals = {
-        bucket.unix_time_s: bucket.total_w for bucket in hall.history.window(now_unix_s - span.back_s, span.width_s)
-    }
-    found = []
-    for mark in marks:
-        total_w = totals.get(int(mark.unix_time_s) // span.width_s * span.width_s, 0.0)
-        found.append(
-            {
-                "name": told(visit, mark),
-                "value": [visit.chart_ms(mark.unix_time_s), chart.kilo(total_w)],
-            }
-        )
-    return found
+    """Return what was done, as points on the total; what lies too close to be told apart is one point."""
+    history, since_s = visit.hall.history, now_unix_s - span.back_s
+    totals = {bucket.unix_time_s: bucket.total_w for bucket in history.window(since_s, span.width_s)}
+    groups: dict[int, list[Mark]] = {}
+    for mark in history.marks_since(since_s):
+        groups.setdefault(int((mark.unix_time_s - since_s) / span.back_s * _MARKS_SIDE_BY_SIDE), []).append(mark)
+    points = []
+    for marks in groups.values():
+        at_s = marks[0].unix_time_s
+        total_w = totals.get(int(at_s) // span.width_s * span.width_s, 0.0)
+        texts = list(dict.fromkeys(told(visit, mark) for mark in marks))
+        name = texts[0] if len(marks) == 1 else visit.say("history.several", count=len(marks), what="; ".join(texts))
+        points.append({"name": name, "value": [visit.chart_ms(at_s), chart.kilo(total_w)]})
+    return points
 
 
 def told(visit: Visit, mark: Mark) -> str:

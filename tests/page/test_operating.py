@@ -157,6 +157,8 @@ def test_history_survives_a_reload_and_a_restart_of_the_page(stage: Stage, open_
     done = page.locator("ol.done")
     expect(done).to_contain_text("Equalization changed:")
     expect(page.locator(".plot svg").first).to_be_visible()
+    page.locator('.plot svg path[fill="var(--helper)"]').last.hover(force=True)
+    expect(page.locator(".plot").get_by_text("Equalization changed:")).to_be_visible()
     first = done.locator("li").last.inner_text()
     page.reload()
     expect(done.locator("li").last).to_have_text(re.compile(re.escape(first.split("\n")[0])))
