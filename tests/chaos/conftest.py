@@ -11,6 +11,7 @@ from broker.ports import free_port
 from broker.programs import find_mosquitto
 from broker.run import RunningBroker, start
 from tests.chaos.arena import PRODUCT, QUICK, Arena, Pace
+from tests.chaos.proxy import Proxy
 from tests.chaos.registry import RESULTS_VARIABLE
 
 
@@ -46,3 +47,11 @@ async def arena(tmp_path: Path, arena_broker: RunningBroker) -> AsyncIterator[Ar
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     arena.check_equipment()
+
+
+@pytest.fixture
+async def proxy(arena: Arena) -> AsyncIterator[Proxy]:
+    """Stand between the station and the broker."""
+    proxy = Proxy(arena.broker.port)
+    yield proxy
+    await proxy.close()

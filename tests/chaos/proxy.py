@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+CONNECT = 1
 PUBLISH = 3
 PUBACK = 4
 _QOS = 0x06
@@ -50,11 +51,15 @@ class Way:
     """Every PUBLISH arrives twice."""
     swapped: bool = False
     """Every second PUBLISH of QoS 0 arrives before the one before it."""
+    connect: bytes = field(default=b"", init=False)
+    """The last CONNECT that passed."""
     waiting: bytes | None = field(default=None, init=False)
 
     def changed(self, packet: bytes) -> Iterator[bytes]:
         """Return what arrives of a packet."""
         kind = packet[0] >> 4
+        if kind == CONNECT:
+            self.connect = packet
         if kind in self.swallowed:
             return
         if kind == PUBLISH and self.swapped and not packet[0] & _QOS and self.waiting is None:

@@ -70,7 +70,7 @@ def fault(
             folder = os.environ.get(RESULTS_VARIABLE)
             patience = 1.0 if folder else LOADED
             late = {name: seconds for name, seconds in measured_s.items() if seconds > patience * bounds_s[name]}
-            assert not late, f"allowed is {dict(bounds_s)}"
+            assert not late, f"{late}; allowed is {dict(bounds_s)}"
             if folder:
                 _record(entry, measured_s, Path(folder))
 

@@ -231,21 +231,21 @@ async def test_a_killed_socket(lan: Lan) -> Measured:
 
 
 @fault(
-    "A cable carries a third of what the station has to say (`tc tbf`)",
+    "A cable carries a third of what a station of 64 channels has to say (`tc tbf`)",
     "Of each channel the newest telemetry is sent and what was older is left out; no backlog is replayed when the link "
     "is well again. `age` is that of the oldest telemetry on arrival.",
     {"age": 10.0, "back": 15.0},
     quick=False,
 )
 async def test_a_starved_cable(lan: Lan) -> Measured:
-    channels = tuple(str(number) for number in range(1, 9))
+    channels = tuple(str(number) for number in range(1, 65))
     lan.equalize(channels=channels)
     lan.lead()
     await lan.until(lambda: lan.is_back(float("-inf")), 30.0)
     whole = sum(len(codec.encode(lan.telemetry("eq", channel))) + len(TELEMETRY) for channel in channels)
     starved_s = time.monotonic()
     rate = f"{round(whole * 8.0 / lan.pace.period_s / 3.0)}bit"
-    shape = ("qdisc", "add", "dev", "eth0", "root", "tbf", "rate", rate, "burst", "2000", "latency", "300ms")
+    shape = ("qdisc", "add", "dev", "eth0", "root", "tbf", "rate", rate, "burst", "2000", "limit", "4000")
     lan.on(lan.battery, "tc", *shape)
     await asyncio.sleep(25.0 * lan.pace.period_s + 5.0)
     lan.on(lan.battery, "tc", "qdisc", "del", "dev", "eth0", "root")

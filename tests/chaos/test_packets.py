@@ -3,7 +3,6 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -16,14 +15,6 @@ from tests.chaos.registry import Measured, fault
 from tests.chaos.test_messages import COMMAND, SETPOINT, setpoint
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(400)]
-
-
-@pytest.fixture
-async def proxy(arena: Arena) -> AsyncIterator[Proxy]:
-    """Stand between the station and the broker."""
-    proxy = Proxy(arena.broker.port)
-    yield proxy
-    await proxy.close()
 
 
 async def met(arena: Arena, load_w: float) -> float:

@@ -14,6 +14,7 @@ from schemas.topics import ChannelTopic
 from tests.acceptance.hall import power
 from tests.chaos.arena import LOAD_W, NEAR_W, Arena
 from tests.chaos.disk import small_disk
+from tests.chaos.proxy import Proxy
 from tests.chaos.registry import Measured, fault
 from transport.session import Session
 
@@ -167,16 +168,16 @@ async def test_the_stations_disk_is_full(arena: Arena) -> Measured:
     {"back": 15.0},
     quick=False,
 )
-async def test_two_processes_with_one_client_id(arena: Arena) -> Measured:
-    await arena.balanced()
-    # It holds 128 random bits; only who reads the broker's log knows it.
-    log = arena.broker.log_path.read_text()
-    own_id = re.findall(r" as (zeroloop-eq-\S+) ", log)[-1]
+async def test_two_processes_with_one_client_id(arena: Arena, proxy: Proxy) -> Measured:
+    await arena.balanced(port=proxy.port)
+    # It holds 128 random bits; only who sits on the way knows it.
+    found = re.search(rb"zeroloop-eq-[0-9a-f]{32}", proxy.up.connect)
+    assert found is not None
     back_s = 0.0
     for number in range(1, 4):
         intruder = Session(
             arena.settings,
-            client_id=own_id,
+            client_id=found[0].decode(),
             on_message=lambda *_: None,
             clock=time.monotonic,
         )
