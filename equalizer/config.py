@@ -178,6 +178,17 @@ class StateSection(Section):
         return size
 
 
+class HomeAssistantSection(Section):
+    """Devices for Home Assistant."""
+
+    enabled: bool = False
+    """Publish a device for the loop and one for each station, retained, and remove those of retired stations."""
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$")] = "homeassistant"
+    """Home Assistant's discovery prefix."""
+    commands: bool = False
+    """Give the loop's device buttons to pause and resume."""
+
+
 class ChannelSection(Section):
     """What is known of a channel beyond what it says itself."""
 
@@ -214,6 +225,7 @@ class EqualizerSettings(Section):
     discovery: DiscoverySection = DiscoverySection()
     state: StateSection = StateSection()
     standby: StandbySection = StandbySection()
+    home_assistant: HomeAssistantSection = HomeAssistantSection()
     channel: tuple[ChannelSection, ...] = ()
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from equalizer import fencing, report
 from equalizer.advertise import Advertisement
+from equalizer.assistant import Assistant
 from equalizer.audit.clerk import Clerk
 from equalizer.audit.log import AuditLog
 from equalizer.commands import CommandDesk
@@ -102,6 +103,10 @@ class EqualizerService:
             second = _started(self._every_second(), "equalizer-second", exits)
             logged = _started(self._write_log(), "equalizer-log", exits)
             advertised = _started(self._advertise(), "equalizer-advertise", exits)
+            if self.settings.home_assistant.enabled:
+                _started(
+                    Assistant(self.settings, version=version("zeroloop"), clock=self._clock).run(), "assistant", exits
+                )
             stopped = _started(stop.wait(), "equalizer-stop", exits)
             failed = _started(self._duty.until_failure(), "equalizer-failure", exits)
             tenure, held = self._begin_tenure(exits)
