@@ -29,6 +29,7 @@ class VirtualSession:
         routes: object = None,  # noqa: ARG002 - a short cut of the production's, to the same handlers
         on_connected: Callable[[], None] = lambda: None,
         on_disconnected: Callable[[str], None] = lambda _reason: None,
+        on_refused: Callable[[str, str], None] = lambda _topic, _reason: None,  # noqa: ARG002 - it refuses nothing
         will: Will | None = None,
         clock: Callable[[], float],
         keepalive_s: float = KEEPALIVE_S,
@@ -55,19 +56,32 @@ class VirtualSession:
         self._sent_s = self._got_s = clock()
         self._pinged = False
 
-    async def run(self) -> None:
-        """Connect, and connect again after every loss, until closed or cancelled."""
+    async def run(self, *, give_up_s: float | None = None) -> None:
+        """Connect, and connect again after every loss, until closed or cancelled.
+
+        Raises:
+            ConnectionFailedError: there has been no connection for `give_up_s`.
+        """
+        lost_s = self._clock()
         retry_s = _FIRST_RETRY_S
         while not self._closing:
             if not self.connected:
                 try:
                     await self.connect_once(_LAST_RETRY_S)
                 except ConnectionFailedError:
+                    if give_up_s is not None and self._clock() - lost_s >= give_up_s:
+                        raise
                     await asyncio.sleep(retry_s * self._process.random.uniform(0.8, 1.2))
                     retry_s = min(2 * retry_s, _LAST_RETRY_S)
                     continue
             retry_s = _FIRST_RETRY_S
             await self._lost.wait()
+            lost_s = self._clock()
+
+    def inherit(self, other: "VirtualSession") -> None:
+        """Send what another session still holds that has given its broker up."""
+        self._held.extend(other._held)  # noqa: SLF001 - of the same class
+        other._held.clear()  # noqa: SLF001
 
     async def connect_once(self, timeout_s: float) -> None:
         """Make one attempt.

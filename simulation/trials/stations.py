@@ -82,12 +82,22 @@ class StationProcess(Process):
         super().__init__(computer)
         self.settings = settings
         self.rack: _ObservedRack | None = None
+        self.ended: str | None = None
+        """Why it has ended by itself, which it never should."""
         self._store = store
         self._boot_id = boot_id
         self._observer = observer
         self.loop.create_task(self._run())
 
     async def _run(self) -> None:
+        try:
+            await self._work()
+        except asyncio.CancelledError:
+            return
+        except Exception as error:  # noqa: BLE001 - the trial judges
+            self.ended = f"{type(error).__name__}: {error}"
+
+    async def _work(self) -> None:
         settings = self.settings
         driver = load(settings.driver.type)(dict(settings.driver.model_extra or {}), "")
         await driver.open([hardware(channel) for channel in settings.channel])

@@ -19,9 +19,9 @@ from simulation.trials.stations import LOOP, StationProcess, VirtualStore
 from simulation.trials.witness import BreachError, TrialWitness
 from station.config import StationSettings
 
-WARM_UP_S = 25.0
+WARM_UP_S = 15.0
 TROUBLED_S = 130.0
-QUIET_S = 25.0
+QUIET_S = 20.0
 RECOVERED_S = 15.0
 """After the last fault, the loop must be balanced again within this time (issue: without a person in 15 s)."""
 SNAPSHOT_S = 10.0
@@ -291,18 +291,25 @@ class Trial:
         if self.witness.breach is not None:
             raise BreachError(f"at {self.passed_s:.1f} s: {self.witness.breach}")
         self._truths.append((self.timeline.now_s, self.witness.truth.unbalanced_wh))
-        for process in (*self.servers.values(), *self.stations.values()):
-            if process.loop.errors:
-                raise BreachError(f"at {self.passed_s:.1f} s: {process.computer.name}: {process.loop.errors[0]}")
-        for name, server in self.servers.items():
-            if server.ended is not None and not (server.stopping and server.ended == "stopped"):
-                raise BreachError(f"at {self.passed_s:.1f} s: server {name} has ended: {server.ended}")
+        self._judge_processes()
         if not self.is_balanced():
             self._recovered_s = None
             if self._is_judged and self.passed_s > self.healed_s + RECOVERED_S:
                 raise BreachError(f"at {self.passed_s:.1f} s: not balanced, {self.story()}")
         elif self._recovered_s is None:
             self._recovered_s = self.passed_s
+
+    def _judge_processes(self) -> None:
+        """Make sure that nobody has failed inside, or ended without being told to."""
+        for process in (*self.servers.values(), *self.stations.values()):
+            if process.loop.errors:
+                raise BreachError(f"at {self.passed_s:.1f} s: {process.computer.name}: {process.loop.errors[0]}")
+        for name, station in self.stations.items():
+            if station.ended is not None:
+                raise BreachError(f"at {self.passed_s:.1f} s: station {name} has ended: {station.ended}")
+        for name, server in self.servers.items():
+            if server.ended is not None and not (server.stopping and server.ended == "stopped"):
+                raise BreachError(f"at {self.passed_s:.1f} s: server {name} has ended: {server.ended}")
 
     def is_balanced(self) -> bool:
         """Tell whether exactly one server is in charge, and does its work."""
