@@ -67,7 +67,6 @@ def read(path: Path) -> Credentials:
         if path.stat().st_size > _MOST_BYTES:
             raise ConfigurationError(f"{path}: is longer than credentials are")
         text = path.read_text(encoding="utf-8")
-        mode = path.stat().st_mode
     except UnicodeDecodeError:
         raise ConfigurationError(f"{path}: is no credentials file (`zeroloop credentials` makes one)") from None
     except OSError as error:
@@ -79,8 +78,6 @@ def read(path: Path) -> Credentials:
     blocks = [(match[1], match[0]) for match in _BLOCK.finditer(text)]
     if [kind for kind, _ in blocks] != ["PRIVATE KEY", "CERTIFICATE", "CERTIFICATE"] or not begin:
         raise ConfigurationError(f"{path}: is damaged: a key and two certificates are expected")
-    if mode & _OTHERS:
-        _LOG.warning("credentials_open_to_others file=%s; `chmod 600` it", path)
     return Credentials(path, header, blocks[2][1])
 
 
@@ -104,6 +101,8 @@ def resolved(broker: BrokerSettings, base_dir: Path) -> BrokerSettings:
 
 def with_credentials(broker: BrokerSettings, own: Credentials) -> BrokerSettings:
     """Return the settings of a client that has these credentials."""
+    if own.path.stat().st_mode & _OTHERS:
+        _LOG.warning("credentials_open_to_others file=%s; `chmod 600` it", own.path)
     said = broker.model_fields_set
     path = str(own.path)
     return broker.model_copy(
