@@ -87,6 +87,7 @@ class Session:
         broker: where and how.
         client_id: unique at the broker; a second client of that id throws the first one out (`unguessable`).
         on_message: called with topic, payload and retain flag, in the event loop, once a message.
+        on_assured: called in its place for what comes with QoS 1, where that is to be told apart.
         routes: who takes the QoS 0 messages of a topic without this detour; may change at any time.
         on_connected: called after every handshake: subscribe here and publish what must be known.
         on_disconnected: called with the reason after every loss.
@@ -103,6 +104,7 @@ class Session:
         *,
         client_id: str,
         on_message: Callable[[str, bytes, bool], None],
+        on_assured: Callable[[str, bytes, bool], None] | None = None,
         routes: Routes | None = None,
         on_connected: Callable[[], None] = lambda: None,
         on_disconnected: Callable[[str], None] = lambda _reason: None,
@@ -119,6 +121,7 @@ class Session:
         """QoS 0 messages that a newer one of the same topic, or the lack of a connection, made pointless."""
         self._client_id = client_id
         self._on_message = on_message
+        self._on_assured = on_message if on_assured is None else on_assured
         self._routes: Routes = {} if routes is None else routes
         self._on_connected = on_connected
         self._on_disconnected = on_disconnected
@@ -137,7 +140,7 @@ class Session:
         self._starved: dict[str, _Outgoing] = {}
         self._unacknowledged: dict[int, _Outgoing] = {}
         self._held: deque[_Outgoing] = deque(maxlen=_HELD_MESSAGES)
-        self._arrived: deque[tuple[str, bytes, bool]] = deque()
+        self._arrived: deque[tuple[str, bytes, bool, int]] = deque()
 
     async def run(self, *, give_up_s: float | None = None) -> None:
         """Connect, and connect again after every loss, until closed or cancelled.
@@ -457,7 +460,7 @@ class Session:
 
     def _received(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
         # Handed over once paho has let go of its locks: a handler that publishes would wait for them for ever.
-        self._arrived.append((message.topic, bytes(message.payload), message.retain))
+        self._arrived.append((message.topic, bytes(message.payload), message.retain, message.qos))
 
     def _acknowledged(
         self, _client: Client, _userdata: object, mid: int, reason: ReasonCode, _properties: Properties | None
@@ -468,9 +471,9 @@ class Session:
             if reason.is_failure:
                 self._on_refused(message.topic, str(reason).lower())
 
-    def _dispatch(self, topic: str, payload: bytes, retained: bool) -> None:  # noqa: FBT001 - the callback's signature
+    def _dispatch(self, topic: str, payload: bytes, retained: bool, qos: int) -> None:  # noqa: FBT001 - the callback's
         try:
-            self._on_message(topic, payload, retained)
+            (self._on_assured if qos else self._on_message)(topic, payload, retained)
         except Exception:  # noqa: BLE001 - a handler's bug must not stop the reading; it is reported with its traceback
             _LOG.exception("a handler failed topic=%s", topic)
 

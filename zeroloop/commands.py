@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from zeroloop import audit, credentials
+from zeroloop import audit, conforming, credentials
 
 if TYPE_CHECKING:
     from schemas.messages import Reply
@@ -31,6 +31,7 @@ app = typer.Typer(
 
 app.add_typer(audit.app)
 app.add_typer(credentials.app)
+app.add_typer(conforming.app)
 
 Host = Annotated[str | None, typer.Option(help="The broker's host; without it the server is found as a station does.")]
 Port = Annotated[int | None, typer.Option(help="The broker's port.")]

@@ -53,6 +53,7 @@ def _first(error: BaseException) -> BaseException:
 def _exit_code(error: BaseException) -> int | None:
     """Return the code for an error that is the user's business; None for one that is ours."""
     from broker.errors import BrokerError
+    from conform.wire import ConformError
     from schemas.settings import ConfigurationError
     from station.drivers.protocol import DriverConfigurationError
     from station.errors import StationError
@@ -65,7 +66,7 @@ def _exit_code(error: BaseException) -> int | None:
             return REFUSED
         case ConfigurationError() | DriverConfigurationError() | BrokerError() | StationError() | TransportError():
             return COULD_NOT_BEGIN
-        case OSError():
+        case ConformError() | OSError():
             return COULD_NOT_BEGIN
         case _:
             return None

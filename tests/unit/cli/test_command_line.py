@@ -18,6 +18,7 @@ COMMANDS = (
     "station",
     "discover",
     "watch",
+    "conform",
     "doctor",
     "purge",
     "equalize",

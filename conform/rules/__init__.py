@@ -1,0 +1,1 @@
+"""The contract's rules over recorded traffic. Pure."""

@@ -1,0 +1,123 @@
+"""The kit on a real broker, against our own station and equalizer: they pass; and what the kit refuses to begin."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from broker.run import RunningBroker
+
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
+
+STATION = """\
+[station]
+id = "s1"
+loop = "main"
+[telemetry]
+period_s = 0.5
+[[channel]]
+id = "eq"
+charge_limit_w = 30000.0
+discharge_limit_w = 30000.0
+ramp_w_per_s = 60000.0
+battery = { capacity_ah = 200.0, series = 96 }
+[[channel]]
+id = "load"
+charge_limit_w = 30000.0
+discharge_limit_w = 30000.0
+ramp_w_per_s = 60000.0
+battery = { capacity_ah = 200.0, series = 96 }
+program = [
+  { step = "cp_chg", power_w = 5000.0, until = { time_s = 7.0 } },
+  { step = "cc_dchg", current_a = 20.0, until = { time_s = 11.0 } },
+]
+"""
+EQUALIZER = """\
+[loop]
+name = "kit"
+[control]
+policy = "confirm"
+delay_s = 1.5
+[telemetry]
+period_s = 0.5
+[discovery]
+advertise = false
+[metrics]
+port = 0
+"""
+
+
+def command(folder: Path, broker: RunningBroker) -> tuple[list[str], dict[str, str]]:
+    own = {key: value for key, value in os.environ.items() if not key.startswith("ZEROLOOP_")}
+    place = {"ZEROLOOP_BROKER_HOST": broker.host, "ZEROLOOP_BROKER_PORT": str(broker.port)}
+    return [sys.executable, "-m", "zeroloop"], {**own, **place, "XDG_STATE_HOME": str(folder)}
+
+
+@contextmanager
+def running(folder: Path, broker: RunningBroker, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
+    start, environment = command(folder, broker)
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([*start, *arguments], cwd=folder, env=environment, stdout=log, stderr=log)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(15.0)
+
+
+def conform(folder: Path, broker: RunningBroker, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    start, environment = command(folder, broker)
+    place = ("--host", broker.host, "--port", str(broker.port))
+    return subprocess.run(
+        [*start, "conform", *arguments, *place],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100.0,
+    )
+
+
+def verdicts(done: "subprocess.CompletedProcess[str]") -> dict[str, str]:
+    return {verdict["rule"]: verdict["state"] for verdict in json.loads(done.stdout)}
+
+
+def test_our_station_keeps_the_contract(tmp_path: Path, broker: RunningBroker) -> None:
+    (tmp_path / "station.toml").write_text(STATION)
+    with running(tmp_path, broker, "station", "--config", "station.toml"):
+        done = conform(tmp_path, broker, "station", "--station", "s1", "--quick", "--yes", "--provoke", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr + (tmp_path / "log").read_text()
+    assert set(verdicts(done).values()) == {"kept"}
+
+
+def test_our_equalizer_keeps_the_contract(tmp_path: Path, broker: RunningBroker) -> None:
+    (tmp_path / "equalizer.toml").write_text(EQUALIZER)
+    with running(tmp_path, broker, "equalizer", "--config", "equalizer.toml"):
+        done = conform(tmp_path, broker, "equalizer", "--loop", "kit", "--quick", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr + (tmp_path / "log").read_text()
+    assert [rule for rule, state in verdicts(done).items() if state != "kept"] == [
+        "stale.unknown",
+        "stale.frozen",
+        "offline.zero",
+    ]
+
+
+def test_nothing_begins_without_consent_or_where_somebody_leads(tmp_path: Path, broker: RunningBroker) -> None:
+    asked = conform(tmp_path, broker, "station", "--station", "s1")
+    assert asked.returncode in {1, 2}
+    assert "1000 W" in asked.stderr
+    (tmp_path / "equalizer.toml").write_text(EQUALIZER)
+    with running(tmp_path, broker, "equalizer", "--config", "equalizer.toml"):
+        until_s = time.monotonic() + 20.0
+        led = conform(tmp_path, broker, "station", "--station", "s1", "--loop", "kit", "--yes")
+        while "has a server" not in led.stderr and time.monotonic() < until_s:
+            led = conform(tmp_path, broker, "station", "--station", "s1", "--loop", "kit", "--yes")
+    assert led.returncode == 2
+    assert "two of them would fight" in led.stderr

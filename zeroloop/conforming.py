@@ -1,0 +1,166 @@
+"""`zeroloop conform`: tries somebody else's station or equalizer, and prints what it breaks."""
+# ruff: noqa: PLC0415 - a command imports what it needs, so that `zeroloop --help` is quick
+# ruff: noqa: PLR0917, FBT002 - a command's parameters are its options, which typer calls by name
+
+import asyncio
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from conform.record import Record, Verdict
+    from schemas.settings import BrokerSettings
+
+app = typer.Typer(
+    name="conform",
+    help="Hold somebody else's implementation against the contract, rule by rule.",
+    no_args_is_help=True,
+)
+
+Host = Annotated[str | None, typer.Option(help="The broker's host; without it this computer.")]
+Port = Annotated[int | None, typer.Option(help="The broker's port.")]
+LoopName = Annotated[str, typer.Option(help="The loop.")]
+Config = Annotated[Path | None, typer.Option(help="A configuration whose broker is to be used, or your credentials.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Leave out what takes long.")]
+Traffic = Annotated[Path | None, typer.Option(help="Write what was said to this file, a line of JSON a message.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a program.")]
+
+_MARKS = {"kept": "ok", "broken": "BROKEN", "not_tried": "-"}
+
+
+@app.command()
+def station(
+    station: Annotated[str, typer.Option("--station", help="The station's id.")],
+    channel: Annotated[str | None, typer.Option(help="Which channel; without it the first that is free.")] = None,
+    power_w: Annotated[float, typer.Option(help="What to ask of it, charging and discharging.")] = 1000.0,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before power flows.")] = False,
+    provoke: Annotated[
+        bool, typer.Option("--provoke", help="Ask for twice its limit for a moment too, and play a late will.")
+    ] = False,
+    quick: Quick = False,
+    traffic: Traffic = None,
+    as_json: AsJson = False,
+    host: Host = None,
+    port: Port = None,
+    loop: LoopName = "main",
+    config: Config = None,
+) -> None:
+    """Try a station: power flows through one of its channels, which is stopped at 0 W in the end."""
+    from conform.rules.station import RULES
+    from conform.station import StationTrial
+    from schemas.settings import ConfigurationError
+    from schemas.topics import is_name
+    from zeroloop import clocks
+
+    for name in (station, loop, *(() if channel is None else (channel,))):
+        if not is_name(name):
+            raise ConfigurationError(f"{name!r} is no name: 1 to 64 letters, digits, '_' or '-'")
+    _finite("--power-w", power_w)
+    broker = _broker(host, port, loop, config)
+    beyond = ", and asked for twice its limit" if provoke else ""
+    typer.echo(
+        f"{station}/{channel or 'its first free channel'} at {broker.host}:{broker.port}, loop {loop}, will be charged "
+        f"and discharged with {power_w:g} W for about half a minute{beyond}.",
+        err=True,
+    )
+    if not yes and not typer.confirm("May power flow?", err=True):
+        raise typer.Exit(2)
+    trial = StationTrial(
+        broker,
+        loop,
+        station,
+        clocks.monotonic_s,
+        clocks.unix_time_s,
+        channel=channel,
+        power_w=power_w,
+        quick=quick,
+        provoke=provoke,
+        progress=_progress,
+    )
+    verdicts = asyncio.run(trial.run())
+    if traffic is not None:
+        _write(trial.record, traffic)
+    _print(verdicts, RULES, as_json=as_json)
+
+
+@app.command()
+def equalizer(
+    power_w: Annotated[float, typer.Option(help="Of the kit's own load; nothing of it is real.")] = 20_000.0,
+    freeze_w: Annotated[float, typer.Option(help="The equalizer's control.freeze_w.")] = 50_000.0,
+    quick: Quick = False,
+    traffic: Traffic = None,
+    as_json: AsJson = False,
+    host: Host = None,
+    port: Port = None,
+    loop: LoopName = "main",
+    config: Config = None,
+) -> None:
+    """Try an equalizer: the kit makes stations for it, in a loop that is otherwise empty."""
+    from conform.equalizer import EqualizerTrial
+    from conform.rules.equalizer import RULES
+    from zeroloop import clocks
+
+    _finite("--power-w", power_w)
+    _finite("--freeze-w", freeze_w)
+    trial = EqualizerTrial(
+        _broker(host, port, loop, config),
+        loop,
+        clocks.monotonic_s,
+        clocks.unix_time_s,
+        power_w=power_w,
+        freeze_w=freeze_w,
+        quick=quick,
+        progress=_progress,
+    )
+    verdicts = asyncio.run(trial.run())
+    if traffic is not None:
+        _write(trial.record, traffic)
+    _print(verdicts, RULES, as_json=as_json)
+
+
+def _broker(host: str | None, port: int | None, loop: str, config: Path | None) -> "BrokerSettings":
+    from schemas.settings import BrokerSettings
+    from zeroloop.process import log_to_stderr
+    from zeroloop.reach import Reach
+
+    log_to_stderr("error")
+    configured = Reach(host, port, loop, config).request().configured
+    return BrokerSettings() if configured is None else configured
+
+
+def _finite(option: str, power_w: float) -> None:
+    from schemas.settings import ConfigurationError
+
+    if not (math.isfinite(power_w) and power_w > 0.0):
+        raise ConfigurationError(f"{option}: must be a finite number above 0, not {power_w}")
+
+
+def _write(record: "Record", file: Path) -> None:
+    from conform.record import lines
+
+    file.write_text("".join(f"{line}\n" for line in lines(record)), encoding="utf-8")
+
+
+def _progress(text: str) -> None:
+    typer.echo(f"… {text}", err=True)
+
+
+def _print(verdicts: "list[Verdict]", rules: Mapping[str, str], *, as_json: bool) -> None:
+    """Print what became of every rule, and end with 1 where one is broken."""
+    broken = [verdict for verdict in verdicts if verdict.state == "broken"]
+    if as_json:
+        typer.echo(
+            json.dumps([verdict._asdict() | {"contract": rules[verdict.rule]} for verdict in verdicts], indent=2)
+        )
+    else:
+        for verdict in verdicts:
+            typer.echo(f"{_MARKS[verdict.state]:<7} {verdict.rule:<24} {verdict.seen}")
+            if verdict.state == "broken":
+                typer.echo(f"{'':<7} the contract: {rules[verdict.rule]}")
+        kept = sum(verdict.state == "kept" for verdict in verdicts)
+        typer.echo(f"{kept} kept, {len(broken)} broken, {len(verdicts) - kept - len(broken)} not tried")
+    raise typer.Exit(1 if broken else 0)
