@@ -1,5 +1,6 @@
 """What surrounds every view: the way about, what is wrong now, and the one button that stops all."""
 
+import logging
 from collections.abc import Callable
 
 from nicegui import ui
@@ -15,6 +16,8 @@ from dashboard.pages.parts import Text, box, mark, put
 from dashboard.pages.visit import Visit, leave_for
 from dashboard.words import LANGUAGES
 from schemas.messages import LoopAction, Phase
+
+_LOG = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.5
 _VIEWS = (
@@ -41,7 +44,26 @@ def build(visit: Visit) -> None:
         "/channels/{station}/{channel}": one_channel,
         "/alarms": lambda: alarms_view(visit),
     }
-    ui.sub_pages(views)
+    _Views(views, visit)
+
+
+class _Views(ui.sub_pages):
+    """The views; what goes wrong with one is said in the visitor's language."""
+
+    def __init__(self, views: dict[str, Callable[..., None]], visit: Visit) -> None:
+        self._visit = visit
+        super().__init__(views)
+
+    def _render_404(self) -> None:
+        self._say("frame.not_found")
+
+    def _render_error(self, error: Exception) -> None:
+        _LOG.error("a view failed path=%s", self._router.current_path, exc_info=error)
+        self._say("frame.failed")
+
+    def _say(self, key: str) -> None:
+        with box("div", "sheet"), box("section", "card"):
+            Text("p", self._visit.say(key))
 
 
 class Frame:
