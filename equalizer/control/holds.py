@@ -126,6 +126,9 @@ def _answered(hold: Hold, view: EqualizationView, settings: ControlSettings, now
     if hold.answered:
         ended = last is not None and last.result is SetpointResult.EXPIRED
         return _standing(hold, view.applied_w, now_s) if ended and hold.levels[0].power_w != view.applied_w else hold
+    if view.heard_s - hold.sent_s >= settings.ttl_s:
+        # Wherever it got lost, its lease is over; to say it again would be a change.
+        return replace(_standing(hold, view.applied_w, now_s), answered=True, tries=0, echo=_echo(view))
     if last is None or (last.epoch, last.seq) == hold.echo or view.seq <= hold.basis_seq:
         silent = now_s - hold.sent_s >= ANSWER_PERIODS * settings.period_s
         if hold.tries < TRIES or not silent or hold.rejected:

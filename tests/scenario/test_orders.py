@@ -401,3 +401,24 @@ def test_what_was_sent_ahead_is_not_taken_for_called_off_where_the_channel_canno
         channel.silent = False
     plant.run(8.0)
     assert_kept_the_delay(plant.eq(), 5.0)
+
+
+def test_an_order_that_nobody_answered_is_void_when_its_lease_is_over() -> None:
+    plant = Plant(policy=Policy.DWELL).settled()
+    plant.load(ch=1, power_w=10_000.0)
+    plant.run(20)
+    plant.eq().deaf = True
+    plant.load(ch=1, power_w=20_000.0)
+    plant.run(1.5)
+    plant.eq().silent = True
+    plant.run(LEASE_S + 15)
+    assert plant.eq().power_w == 0.0
+    back_s = plant.now_s
+    plant.eq().deaf = plant.eq().silent = False
+    plant.load(ch=1, power_w=25_000.0, after_s=0.8)
+    plant.run(20)
+    first = next(order for at_s, order in plant.orders if at_s > back_s and order.steps[-1].power_w != 0.0)
+    assert first.kind == "change"
+    told_s = [at_s for at_s, _ in plant.eq().commanded]
+    assert all(later - earlier >= plant.settings.delay_s for earlier, later in pairwise(told_s))
+    assert abs(plant.total_w) < 50
