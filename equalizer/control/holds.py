@@ -128,12 +128,11 @@ def _answered(hold: Hold, view: EqualizationView, settings: ControlSettings, now
         return _standing(hold, view.applied_w, now_s) if ended and hold.levels[0].power_w != view.applied_w else hold
     if view.heard_s - hold.sent_s >= settings.ttl_s:
         # Wherever it got lost, its lease is over; to say it again would be a change.
-        return replace(_standing(hold, view.applied_w, now_s), answered=True, tries=0, echo=_echo(view))
+        return replace(_standing(hold, view.applied_w, now_s), answered=True, tries=0, echo=_echo(view), under_way=0)
     if last is None or (last.epoch, last.seq) == hold.echo or view.seq <= hold.basis_seq:
         silent = now_s - hold.sent_s >= ANSWER_PERIODS * settings.period_s
-        if hold.tries < TRIES or not silent or hold.rejected:
-            return hold
-        return replace(_standing(hold, view.applied_w, now_s), rejected=True)
+        lost = hold.tries >= TRIES and silent and not hold.rejected
+        return replace(_standing(hold, view.applied_w, now_s), rejected=True) if lost else hold
     answered = replace(hold, answered=True, tries=0, echo=_echo(view), under_way=0)
     match last.result:
         case SetpointResult.APPLIED | SetpointResult.CLAMPED:
