@@ -27,7 +27,7 @@ CLUSTER_S = 0.5
 """Edges this close together are met as one."""
 CHANGE_PRICE_S = 1.0
 """A change must save at least the band held for this long."""
-BEAM = 64
+BEAM = 96
 """Courses of action that are kept from one edge to the next."""
 MOMENTS = 20
 """Edges that are looked at."""

@@ -270,20 +270,20 @@ def test_no_finite_number_that_a_station_says_stops_the_reckoning(powers_w: list
 
 
 def test_a_change_whose_time_is_only_expected_is_told_as_such_and_counts_in_nothing() -> None:
-    book = heard(4000.0)
+    book = heard(100.0)
     segments = (
-        PlanSegment(after_s=0.0, power_w=4000.0),
+        PlanSegment(after_s=0.0, power_w=100.0),
         PlanSegment(after_s=20.0, power_w=0.0, sigma_s=4.0),
-        PlanSegment(after_s=30.0, power_w=1000.0, sigma_s=4.0),
+        PlanSegment(after_s=30.0, power_w=50.0, sigma_s=4.0),
     )
-    sent = plan(1, (0.0, 4000.0)).model_copy(update={"segments": segments})
+    sent = plan(1, (0.0, 100.0)).model_copy(update={"segments": segments})
     book.plan("s", "0", sent, 0.0)
     edges = book.image(0.5).edges
     assert [(round(edge.at_s), edge.delta_w, edge.certain) for edge in edges] == [
-        (20, -4000.0, False),
-        (30, 1000.0, False),
+        (20, -100.0, False),
+        (30, 50.0, False),
     ]
     for second in range(1, 22):
-        book.telemetry("s", "0", telemetry(4000.0, second + 1), retained=False, now_s=float(second))
+        book.telemetry("s", "0", telemetry(100.0, second + 1), retained=False, now_s=float(second))
     image = book.image(21.0)
-    assert (image.announced_power_w, image.remainder_power_w, image.edges) == (0.0, 4000.0, ())
+    assert (image.announced_power_w, image.remainder_power_w, image.edges) == (0.0, 100.0, ())
