@@ -352,10 +352,6 @@ class Hall:
         """Return the channels in equalization mode."""
         return sorted((v for v in self.channels.values() if v.is_equalization), key=lambda v: natural(v.key))
 
-    def changed_since(self, revision: int) -> list[ChannelView]:
-        """Return the channels whose telemetry is newer than a revision."""
-        return [view for view in self.channels.values() if view.revision > revision]
-
     def forecast(self, now_s: float, horizon_s: float) -> list[Edge]:
         """Return what is announced and planned from now on."""
         return ahead((self._course(view, now_s) for view in self.channels.values()), horizon_s)

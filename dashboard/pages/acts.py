@@ -1,5 +1,7 @@
 """What an operator does: asked back where power will flow, and answered in words."""
 
+import math
+
 from nicegui import ui
 
 from dashboard import figures
@@ -11,49 +13,54 @@ from schemas.messages import ChannelAction, LoopAction, Reply, ReplyResult
 
 _POWER_FLOWS = {ChannelAction.EQUALIZE, ChannelAction.START, LoopAction.RESUME, LoopAction.SET_TARGET}
 _ACCEPTED_FOR_MS = 4_000
+_KILO = 1_000.0
 
 
 async def ask_channel(visit: Visit, key: Key, action: ChannelAction) -> None:
     """Have a channel do something, once the operator has confirmed what needs it."""
-    where = visit.say("act.channel", station=key.station, channel=key.channel)
-    if not await _agreed(visit, action, where):
-        return
-    reply = await visit.hub.desk.channel(key.station, key.channel, action, visit.identity.name)
-    _show(visit, f"{where} {figures.DASH} {visit.say(f'act.{action}')}", reply)
+    with ui.context.client:  # the button may be gone before the reply comes
+        where = visit.say("act.channel", station=key.station, channel=key.channel)
+        if await _agreed(visit, action, where):
+            reply = await visit.hub.desk.channel(key.station, key.channel, action, visit.identity.name)
+            _show(visit, f"{where} {figures.DASH} {visit.say(f'act.{action}')}", reply)
 
 
-async def ask_loop(visit: Visit, action: LoopAction, target_power_w: float | None = None) -> None:
+async def ask_loop(visit: Visit, action: LoopAction) -> None:
     """Have the equalizer do something, once the operator has confirmed what needs it."""
-    where = visit.say("act.loop", loop=visit.hall.loop)
-    if target_power_w is not None:
-        where = f"{where}, {figures.signed(target_power_w)}"
-    if not await _agreed(visit, action, where):
-        return
-    reply = await visit.hub.desk.loop(action, visit.identity.name, target_power_w)
-    _show(visit, f"{where} {figures.DASH} {visit.say(f'act.{action}')}", reply)
+    with ui.context.client:
+        where = visit.say("act.loop", loop=visit.hall.loop)
+        if await _agreed(visit, action, where):
+            reply = await visit.hub.desk.loop(action, visit.identity.name)
+            _show(visit, f"{where} {figures.DASH} {visit.say(f'act.{action}')}", reply)
 
 
 async def ask_target(visit: Visit) -> None:
     """Ask for a target and have the equalizer steer to it."""
+    with ui.context.client:
+        if not _may(visit):
+            return
+        target_w = await _target_w(visit)
+        if target_w is not None and _may(visit):
+            reply = await visit.hub.desk.loop(LoopAction.SET_TARGET, visit.identity.name, target_w)
+            _show(visit, f"{visit.say('act.set_target')} {figures.signed(target_w)}", reply)
+
+
+async def _target_w(visit: Visit) -> float | None:
+    """Return the target that the operator enters; None: none."""
     say, balance = visit.say, visit.hall.balance
-    if not _may(visit):
-        return
-    target_w = 0.0 if balance is None else balance.target_power_w
+    now_kw = 0.0 if balance is None else balance.target_power_w / _KILO
     with ui.dialog() as dialog, ui.card().classes("ask"):
         _title(dialog, say("act.set_target"))
         Text("p", say("confirm.set_target_what"))
-        entry = ui.number(say("confirm.target_kw"), value=target_w / 1000.0, format="%.3f", step=1).props(
-            "outlined autofocus"
-        )
-        entry.classes("full-width")
+        entry = ui.number(say("confirm.target_kw"), value=now_kw, format="%.3f", step=1)
+        entry.props("outlined autofocus").classes("full-width")
         Text("p", say("confirm.set_target"), "warning")
         _buttons(visit, dialog, say("act.set_target"))
-    if await dialog and entry.value is not None:
-        dialog.delete()
-        reply = await visit.hub.desk.loop(LoopAction.SET_TARGET, visit.identity.name, float(entry.value) * 1000.0)
-        _show(visit, f"{say('act.set_target')} {figures.signed(float(entry.value) * 1000.0)}", reply)
-    else:
-        dialog.delete()
+    agreed = await dialog
+    dialog.delete()
+    if not agreed or entry.value is None or not math.isfinite(entry.value):
+        return None
+    return float(entry.value) * _KILO
 
 
 def _may(visit: Visit) -> bool:

@@ -114,6 +114,8 @@ class Frame:
                     leave = ui.button(say("menu.leave", name=visit.identity.name), icon="logout", color=None)
                     leave.props("flat no-caps type=submit")
 
+            Text("div", f"zeroloop {visit.hub.version}", "quiet version")
+
     @staticmethod
     def _item(text: str, icon: str, path: str) -> None:
         def go() -> None:

@@ -180,6 +180,7 @@ class Stranger:
         self.seq = 0
         self.asked: list[str] = []
         self.refusal: tuple[str, str] | None = None
+        self.before_reply: Callable[[], object] = lambda: None
         self.client = Client(CallbackAPIVersion.VERSION2, client_id=f"stranger-{name}")
         self.client.on_message = self._on_message
         self.client.connect("127.0.0.1", port)
@@ -200,6 +201,7 @@ class Stranger:
         if self.refusal is not None:
             reason, text = self.refusal
             reply |= {"result": "rejected", "reason": reason, "text": text}
+        self.before_reply()
         self.client.publish(message.topic.replace("/command", "/reply"), json.dumps(reply), 1)
 
     def say_status(self, status: str) -> None:
