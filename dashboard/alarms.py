@@ -14,7 +14,7 @@ class Trouble:
 
     id: int
     source: str
-    """`station/s1/channel/3`, `station/s1` or `server/hall-a`."""
+    """`station/s1/channel/3`, `station/s1`, `loop/main` or `server/hall-a`."""
     code: str
     text: str
     """What the sender said."""
@@ -83,6 +83,10 @@ class AlarmBook:
         trouble = self._troubles.get(identity)
         if trouble is not None and trouble.is_new:
             self._put(replace(trouble, acknowledged_unix_time_s=unix_time_s, acknowledged_by=by))
+
+    def open_places(self) -> list[str]:
+        """Return the places at which something stands."""
+        return sorted({place for place, _ in self._open})
 
     def is_open(self, source: str, code: str) -> bool:
         """Whether a trouble stands."""

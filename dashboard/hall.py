@@ -128,6 +128,7 @@ class Hall:
         self.alarms = alarms
         self.days = days
         self._band_w = band_w
+        self._place = f"loop/{loop}"
         self.announcement: ServerAnnouncement | None = None
         self.balance: LoopBalance | None = None
         self.balance_s: float | None = None
@@ -195,6 +196,7 @@ class Hall:
         self, key: Key, telemetry: ChannelTelemetry, now_s: float, unix_time_s: float, *, retained: bool
     ) -> None:
         view = self.channels.get(key)
+        is_first = view is None
         if view is None:
             view = self.channels[key] = ChannelView(key, telemetry)
             before = None
@@ -208,7 +210,7 @@ class Hall:
             if alarm is not None:
                 self.alarms.open(key.source, alarm.code, alarm.text, Severity.ALARM, unix_time_s)
             self.alarms.close(key.source, unix_time_s, but=None if alarm is None else alarm.code)
-        elif alarm is None and view.revision == 1:
+        elif is_first:  # an alarm of an earlier run of the page may be over
             self.alarms.close(key.source, unix_time_s)
         if not retained:
             view.heard_s = now_s
@@ -231,16 +233,19 @@ class Hall:
             self.alarms.close(source, unix_time_s, code="station_offline")
             for key in [key for key in self.channels if key.station == station and key.channel not in status.channels]:
                 self._forget(key, unix_time_s)
+            theirs = {Key(station, channel).source for channel in status.channels}
+            for place in self.alarms.open_places():
+                if place.startswith(f"{source}/channel/") and place not in theirs:
+                    self.alarms.close(place, unix_time_s)
         else:
             self.alarms.open(source, "station_offline", "", Severity.WARNING, unix_time_s)
 
     def _server(self, announcement: ServerAnnouncement, unix_time_s: float) -> None:
         self.announcement = announcement
-        source = f"server/{announcement.server}"
         if announcement.status is Presence.OFFLINE:
-            self.alarms.open(source, "server_offline", "", Severity.ALARM, unix_time_s)
-        else:
-            self.alarms.close(source, unix_time_s, code="server_offline")
+            self.alarms.open(self._place, "server_offline", announcement.server, Severity.ALARM, unix_time_s)
+        else:  # this server or another one: the loop is led again
+            self.alarms.close(self._place, unix_time_s, code="server_offline")
 
     def _event(self, event: Event, unix_time_s: float) -> None:
         if event.code == "operator":
@@ -277,16 +282,15 @@ class Hall:
 
     def _stand(self, balance: LoopBalance, unix_time_s: float) -> None:
         """Let the alarms of the loop as a whole stand for as long as the balance says so."""
-        source = f"server/{balance.server}"
         for code, severity, stands in (
             ("frozen", Severity.ALARM, balance.phase is Phase.FROZEN),
             ("saturated", Severity.WARNING, balance.phase is Phase.SATURATED),
             ("channels_silent", Severity.WARNING, balance.channels_stale > 0),
         ):
             if stands:
-                self.alarms.open(source, code, "", severity, unix_time_s)
+                self.alarms.open(self._place, code, "", severity, unix_time_s)
             else:
-                self.alarms.close(source, unix_time_s, code=code)
+                self.alarms.close(self._place, unix_time_s, code=code)
 
     # ── what is asked ─────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -71,7 +71,7 @@ def _draw(visit: Visit, trouble: Trouble) -> None:
         with box("div", "grow"):
             Text("div", headline(visit, trouble), "headline")
             if trouble.text:
-                Text("div", trouble.text, "quiet")
+                Text("div", say("alarms.said", text=trouble.text), "quiet")
             Text("div", _times(visit, trouble), "quiet")
         if key is not None:
             with box("a", "more", href=f"/channels/{key.station}/{key.channel}"):

@@ -13,6 +13,7 @@ from dashboard.energy import DayBook
 from dashboard.forecast import Course, ahead
 from dashboard.hall import Hall, Key, lease_left_s, natural
 from dashboard.history import History
+from schemas.messages import Severity
 
 LOOP = "zeroloop/v1/main"
 
@@ -139,6 +140,26 @@ def test_a_station_that_is_gone_is_an_alarm_until_it_is_back(scene: Scene) -> No
     assert [trouble.code for trouble in scene.hall.alarms.listed() if trouble.is_open] == ["station_offline"]
     scene.status("online")
     assert [trouble.code for trouble in scene.hall.alarms.listed() if trouble.is_open] == []
+
+
+def test_what_was_over_while_the_page_was_down_is_over(scene: Scene) -> None:
+    alarms = scene.hall.alarms
+    for place in ("station/s1/channel/1", "station/s1/channel/2", "station/s1/channel/9"):
+        alarms.open(place, "over_voltage", "", Severity.ALARM, 1.0)
+    scene.telemetry("s1/7")
+    scene.telemetry("s1/1")
+    scene.telemetry("s1/2", alarm={"code": "over_voltage", "text": "436 V"})
+    scene.status("online", ("1", "2", "7"))
+    assert [trouble.source for trouble in alarms.listed() if trouble.is_open] == ["station/s1/channel/2"]
+
+
+def test_a_loop_without_a_server_is_an_alarm_until_any_server_leads_it(scene: Scene) -> None:
+    said = {"epoch": 1, "phase": "balancing", "version": "1", "started_unix_time_s": 0.0, "telemetry_period_s": 1.0}
+    said |= {"control": {"policy": "confirm", "delay_s": 15.0}, "setpoint": {"ttl_s": 30.0, "refresh_s": 5.0}}
+    scene.say("server", said | {"server": "hall-a", "status": "offline"}, retained=True)
+    assert [trouble.code for trouble in scene.hall.alarms.calling] == ["server_offline"]
+    scene.say("server", said | {"server": "hall-b", "status": "online"}, retained=True)
+    assert not any(trouble.is_open for trouble in scene.hall.alarms.listed())
 
 
 def test_channels_that_their_station_has_no_more_or_that_were_cleared_are_forgotten(scene: Scene) -> None:
