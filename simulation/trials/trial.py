@@ -31,8 +31,8 @@ STORM_RATIO = 0.3
 OVERTAKING = 0.5
 """Storms of more than this size let topics overtake each other."""
 CLOCK_JUMP_S = 7200.0
-RESUMED_S = (0.0, 2.0, 8.0)
-"""When an operator resumes, and looks again whether it was heard."""
+RESUMED_S = (0.5, 3.0, 6.0, 9.0)
+"""How long after all faults an operator looks whether the loop was resumed: who was to obey may have been down."""
 LIMIT_W = 30_000.0
 LED_CHANNELS = 3
 LOAD_CHANNELS = 3
@@ -263,8 +263,8 @@ class Trial:
             delay_s = 2.0 * self.server_settings.control.delay_s
             self._at(self.passed_s + delay_s, lambda: setattr(self.witness, "worst_delay_s", 0.0))
         elif fault.kind is Kind.PAUSE:
-            for after_s in RESUMED_S:
-                self._at(self.passed_s + after_s, lambda: self._command(LoopAction.RESUME))
+            for at_s in (self.passed_s, *(self.healed_s + after_s for after_s in RESUMED_S)):
+                self._at(at_s, lambda: self._command(LoopAction.RESUME))
 
     def _mend_process(self, fault: Fault, process: "ServerProcess | StationProcess") -> None:
         if fault.kind is Kind.FREEZE:

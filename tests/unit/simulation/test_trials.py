@@ -36,8 +36,8 @@ Maker = Callable[..., Trial]
 def make() -> Iterator[Maker]:
     made: list[Trial] = []
 
-    def begin(*, servers: int = 2, balanced: bool = True) -> Trial:
-        trial = Trial(1, faults=(), servers=servers, options=PLAIN)
+    def begin(*, servers: int = 2, balanced: bool = True, options: dict[str, dict[str, object]] | None = None) -> Trial:
+        trial = Trial(1, faults=(), servers=servers, options={**PLAIN, **(options or {})})
         made.append(trial)
         trial.begin()
         if balanced:
@@ -174,6 +174,21 @@ def test_a_dead_rival_that_the_broker_remembers_as_online_is_passed_over(make: M
     made.network.restart({SERVER_TOPIC: encode(dead)})
     until(made, made.is_balanced, 15.0)
     assert announced(made).epoch == 71
+
+
+def test_without_standby_a_dead_rival_that_the_broker_remembers_keeps_nobody_waiting_for_ever(make: Maker) -> None:
+    made = make(options={"standby": {"enabled": False}, "setpoint": {"ttl_s": 12.0, "refresh_s": 3.0}})
+    name = leader(made)
+    assert name is not None
+    other = next(server for key, server in made.servers.items() if key != name)
+    assert other.service.standing is Standing.STANDBY
+    retained = dict(made.network.retained)
+    made.network.crash()
+    made.servers[name].kill(silently=True)
+    made.advance(made.passed_s + 1.0)
+    made.network.restart(retained)
+    until(made, lambda: other.leads and made.is_balanced(), 30.0)
+    assert announced(made).status is Presence.ONLINE
 
 
 def test_a_second_server_of_the_same_name_ends_and_says_why(make: Maker) -> None:
