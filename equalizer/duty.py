@@ -4,7 +4,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 
-from equalizer import fencing, standby
+from equalizer import fencing
+from equalizer.candidacy import Candidacy
 from equalizer.control.state import Decision
 from equalizer.doubts import DoubtReporter
 from equalizer.errors import DuplicateServerError
@@ -15,7 +16,7 @@ from equalizer.ledger import Ledger
 from equalizer.link import Link
 from equalizer.report import Condition
 from equalizer.rhythm import Rhythm
-from equalizer.standby import Timing, Watch
+from equalizer.standby import Timing
 from equalizer.voice import Voice
 from schemas.messages import LoopBalance, Phase, Presence, ServerAnnouncement, Setpoint, SetpointEcho, Severity
 
@@ -82,7 +83,7 @@ class Duty:
         link.listener = self
         self._subscribe = subscribe
         self._timing = timing
-        self._stored = stored
+        self._candidacy = Candidacy(timing, stored=stored, now_s=clock())
         self._lease_s = lease_s
         self._clock = clock
         self._log_lines = log_lines
@@ -100,12 +101,8 @@ class Duty:
         self._farewell = Farewell(helm, clock=clock)
         self._leaving = False
         self._lost = False
-        self._watch = standby.begun(Watch(), clock())
-        self._claimed_s: float | None = None
-        self._returned_s = clock()
         self._heard = 0
         self._hears = False
-        self._namesake_s: float | None = None
         self._spoken = False
         self._follows: Identity | None = None
         self._unstored = False
@@ -153,8 +150,7 @@ class Duty:
         """Forget all measurements and have the broker deliver everything again."""
         self._current = self._announced = self._silent = False
         self._said_phase = None
-        self._claimed_s = None
-        self._watch = standby.begun(self._watch, self._clock())
+        self._candidacy.listen_anew(self._clock())
         self._rhythm.stop()
         self._helm.restart()
         self._doubts.forget()
@@ -178,7 +174,7 @@ class Duty:
             self._cancel_pending()
             self._link.of_unknown_age = False
             self._link.book.begin_round(self._clock())
-            self._returned_s = self._clock()
+            self._candidacy.returned(self._clock())
             self._rhythm.start()
 
     def _later(self, delay_s: float, call: Callable[[], None]) -> None:
@@ -225,7 +221,7 @@ class Duty:
         if self.fence.standing is Standing.STANDBY:
             self._helm.watch(now_s)
             return self._leave_standby(now_s)
-        if self._claimed_s is not None and not self._is_settled(now_s, self._claimed_s):
+        if not self._is_settled(now_s):
             self._helm.watch(now_s)
             return now_s + _CLAIM_LOOK_S
         self._link.decided()
@@ -274,22 +270,21 @@ class Duty:
             self._say_silence(self._helm.image.channels_stale, self._helm.image.channels)
             self._doubts.tell(self._helm.book.doubts)
         if self.speaks and self._announced:
-            if self._timing.enabled and self._current and self._claimed_s is None:
+            if self._timing.enabled and self._current and self._candidacy.claimed_s is None:
                 self._announce(self.phase)
                 self._doubt_oneself(now_s)
             self._voice.balance(self.fence.epoch, self._helm.standpoint(self.phase))
 
     def _doubt_oneself(self, now_s: float) -> None:
-        """Leave the place where nothing comes back: others may not hear this server, or it does not hear them.
+        """Leave the place where nothing comes back: others may not hear this server, or it does not hear them."""
+        why = self._candidacy.doubt(now_s, came_back=self._marks <= 0, hears=self._hears_anybody)
+        if why is not None:
+            self.step_down(why)
 
-        A cluster holds announcements up while it agrees on new leaders of its own; there, any telemetry is a proof.
-        """
-        if self._stored and (self._hears or not self._helm.image.channels):
-            self._returned_s = now_s
-        silent_s = now_s - self._returned_s
-        if silent_s > self._timing.lost_s:
-            what = "it has heard nothing" if self._stored else "its own announcements have not come back"
-            self.step_down(f"{what} for {silent_s:.0f} s")
+    @property
+    def _hears_anybody(self) -> bool:
+        """Whether telemetry comes; where there are no channels, nobody is missed."""
+        return self._hears or not self._helm.image.channels
 
     def _say_silence(self, stale: int, channels: int) -> None:
         silent = stale > 0
@@ -321,12 +316,12 @@ class Duty:
             return
         if own and not retained and message.status is Presence.ONLINE:
             self._marks -= 1
-            self._returned_s = self._clock()
+            self._candidacy.returned(self._clock())
             if self._marks <= 0:
                 self._caught_up()
             return
         if not own:
-            self._watch = standby.announced(self._watch, message, retained=retained, now_s=self._clock())
+            self._candidacy.announced(message, retained=retained, now_s=self._clock())
         self._follow(fencing.announced(self.fence, message, retained=retained))
         namesake = not own and message.server == self.fence.own.server and message.status is Presence.ONLINE
         if namesake and not retained:
@@ -345,7 +340,7 @@ class Duty:
         if message.server == self.fence.own.server and not self._spoken and not retained:
             self._meet_namesake()
         if self.fence.standing is Standing.STANDBY:
-            self._watch = standby.balanced(self._watch, message, retained=retained, now_s=self._clock())
+            self._candidacy.balanced(message, retained=retained, now_s=self._clock())
             if self._timing.enabled and message.epoch >= self.fence.highest_seen:
                 self._helm.follow(message)
 
@@ -356,10 +351,7 @@ class Duty:
 
     def _meet_namesake(self) -> None:
         """Refuse to go on beside a living server of the same name; the one in charge stays."""
-        now_s = self._clock()
-        if self._namesake_s is None:
-            self._namesake_s = now_s
-        if now_s - self._namesake_s < standby.NAMESAKE_APART_S or self.fence.standing is Standing.IN_CHARGE:
+        if not self._candidacy.has_living_namesake(self._clock()) or self.fence.standing is Standing.IN_CHARGE:
             return
         name = self.fence.own.server
         self._voice.event("duplicate_server", f"two servers call themselves {name}; the second ends", Severity.ALARM)
@@ -392,7 +384,7 @@ class Duty:
             return
         self.fence = fence
         self._conflict_s = self._clock()
-        self._claimed_s = None
+        self._candidacy.steps_down(self._conflict_s)
         if self._timing.enabled:
             self._helm.suspend()
             self._voice.event("stepped_down", fence.conflict or "", Severity.WARNING)
@@ -405,7 +397,7 @@ class Duty:
     def step_down(self, why: str) -> None:
         """Leave the place to others."""
         if self.fence.standing is not Standing.STANDBY:
-            self._watch = standby.begun(self._watch, self._clock())
+            self._candidacy.listen_anew(self._clock())
             self._follow(fencing.stood_down(self.fence, why))
 
     def _raise_epoch(self, fence: Fence) -> None:
@@ -438,12 +430,12 @@ class Duty:
         """Take the place of a server that has gone; return when to look again."""
         if self._timing.enabled:
             self._say_whom_it_follows(now_s)
-            at_s = self.vacant_s()
-            if now_s >= at_s and not self._stored and (self._hears or not self._helm.image.channels):
+            candidacy = self._candidacy
+            if now_s >= candidacy.vacant_s() and not candidacy.stored and self._hears_anybody:
                 self.claim()
                 return now_s
-            return min(now_s + 1.0, max(at_s, now_s + _CLAIM_LOOK_S))
-        lost = self.fence.rival is None or now_s >= standby.vacant_s(self._watch, self._timing)
+            return candidacy.look_again_s(now_s)
+        lost = self.fence.rival is None or self._candidacy.is_lost(now_s)
         if lost and now_s - self._conflict_s >= self._lease_s:
             _LOG.info("rejoining")
             self._begin()
@@ -453,24 +445,17 @@ class Duty:
 
     # ── standing by ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    def vacant_s(self) -> float:
-        """Return from when on the place is free. One that had to step down gives the other time to be heard."""
-        at_s = standby.vacant_s(self._watch, self._timing)
-        return max(at_s, self._conflict_s + self._timing.lost_s) if self._conflict_s else at_s
-
     def claim(self, least_epoch: int = 0) -> None:
         """Claim the place of the server in charge; nothing is sent before the claim has settled."""
         if self.fence.standing is not Standing.STANDBY or not self._current or self._leaving:
             return
-        leader = self._watch.leader
+        leader = self._candidacy.watch.leader
         before = "nobody" if leader is None else leader.server
         fence = fencing.rejoined(self.fence, least_epoch)
-        self._claimed_s = self._clock()
-        self._conflict_s = 0.0
+        self._candidacy.claims(fence.epoch, self._clock())
         self._follows = None
         self._marks = 0
         self._raise_epoch(fence)
-        self._watch = Watch(epoch=fence.epoch, since_s=self._claimed_s)
         self._voice.event("takeover", f"takes over from {before} with epoch {fence.epoch}", Severity.WARNING)
         _LOG.warning("takeover from=%s epoch=%d", before, fence.epoch)
 
@@ -478,8 +463,7 @@ class Duty:
         """Tell whether this server stands by and could be in charge, where a store says who is."""
         if self.fence.standing is not Standing.STANDBY or not self._current or self._leaving or not self.connected:
             return False
-        late = bool(self._conflict_s) and self._clock() < self._conflict_s + self._timing.lost_s
-        return not late and (self._hears or not self._helm.image.channels)
+        return self._hears_anybody and not self._candidacy.is_late(self._clock())
 
     def is_in_place(self) -> bool:
         """Tell whether this server is in charge, or about to be."""
@@ -494,26 +478,24 @@ class Duty:
         """The highest epoch that this server has seen or used."""
         return max(self.fence.epoch, self.fence.highest_seen)
 
-    def _is_settled(self, now_s: float, claimed_s: float) -> bool:
-        """Tell whether nobody has disputed the claim, and every channel to be led was heard since."""
-        if self._marks > 0 and not self._stored:
-            if now_s - claimed_s > self._timing.lost_s:
-                self.step_down("its claim has not come back")
+    def _is_settled(self, now_s: float) -> bool:
+        """Tell whether no claim of this server is open; one that has settled makes it the successor."""
+        candidacy = self._candidacy
+        if candidacy.claimed_s is None:
+            return True
+        came_back = self._marks <= 0
+        if not candidacy.is_settled(now_s, self._helm.image, came_back=came_back):
+            self._doubt_oneself(now_s)
             return False
-        unheard = any(view.fresh and view.heard_s < claimed_s for view in self._helm.image.equalization)
-        if now_s - claimed_s < self._timing.settle_s or unheard:
-            return False
-        self._claimed_s = None
-        self._returned_s = now_s
+        candidacy.settles(now_s)
         self._helm.succeed()
         return True
 
     def _say_whom_it_follows(self, now_s: float) -> None:
-        leader = self._watch.leader if standby.is_alive(self._watch, self._timing, now_s) else None
+        leader, epoch = self._candidacy.follows(now_s), self._candidacy.watch.epoch
         if leader is not None and leader != self._follows:
-            text = f"stands by for server {leader.server}, epoch {self._watch.epoch}"
-            self._voice.event("standby", text)
-            _LOG.info("standby leader=%s epoch=%d", leader.server, self._watch.epoch)
+            self._voice.event("standby", f"stands by for server {leader.server}, epoch {epoch}")
+            _LOG.info("standby leader=%s epoch=%d", leader.server, epoch)
         self._follows = leader
 
     # ── stations, and the end ─────────────────────────────────────────────────────────────────────────────────────
@@ -599,14 +581,14 @@ class Duty:
     def condition(self) -> Condition:
         """Return how this server stands now."""
         now_s = self._clock()
-        alive = self._timing.enabled and standby.is_alive(self._watch, self._timing, now_s)
-        follows = self._watch.leader if alive and self.fence.standing is Standing.STANDBY else None
+        stands_by = self._timing.enabled and self.fence.standing is Standing.STANDBY
+        follows = self._candidacy.follows(now_s) if stands_by else None
         return Condition(
             fence=self.fence,
             phase=self.phase,
             connected=self.connected,
             leaving=self._leaving,
             follows=None if follows is None else follows.server,
-            leader_silent_s=None if follows is None else now_s - self._watch.since_s,
+            leader_silent_s=None if follows is None else now_s - self._candidacy.watch.since_s,
             decision_log=self._log_lines(),
         )

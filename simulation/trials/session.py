@@ -26,6 +26,7 @@ class VirtualSession:
         *,
         client_id: str,  # noqa: ARG002 - the production's are unique
         on_message: Callable[[str, bytes, bool], None],
+        on_assured: Callable[[str, bytes, bool], None] | None = None,
         routes: object = None,  # noqa: ARG002 - a short cut of the production's, to the same handlers
         on_connected: Callable[[], None] = lambda: None,
         on_disconnected: Callable[[str], None] = lambda _reason: None,
@@ -40,6 +41,7 @@ class VirtualSession:
         self.peer_expiry_unix_time_s: float | None = None
         self._process = process
         self._on_message = on_message
+        self._on_assured = on_message if on_assured is None else on_assured
         self._on_connected = on_connected
         self._on_disconnected = on_disconnected
         self._will = will
@@ -168,7 +170,8 @@ class VirtualSession:
             case "connack":
                 self._connected()
             case "publish":
-                self._on_message(packet.topic, packet.payload, packet.retain)
+                take = self._on_assured if packet.qos else self._on_message
+                take(packet.topic, packet.payload, packet.retain)
             case "puback":
                 self._unacknowledged.pop(packet.number, None)
                 self._progress.set()
