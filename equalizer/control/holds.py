@@ -63,13 +63,14 @@ def adopt(view: EqualizationView, settings: ControlSettings, now_s: float, befor
 def _obeys(view: EqualizationView, hold: Hold) -> bool:
     """Tell whether a channel does just what it was asked, by this server or by one that was overheard."""
     last = view.last
-    return (
-        hold.answered
-        and last is not None
-        and (last.epoch, last.seq) == hold.echo
-        and last.result in (SetpointResult.APPLIED, SetpointResult.CLAMPED)
-        and view.boot_id == hold.boot_id
-    )
+    if last is None or last.result not in (SetpointResult.APPLIED, SetpointResult.CLAMPED):
+        return False
+    if view.boot_id != hold.boot_id or hold.echo is None:
+        return False
+    if hold.answered:
+        return (last.epoch, last.seq) == hold.echo
+    # The answer to the last order came while nobody listened.
+    return view.seq > hold.basis_seq and last.epoch == hold.echo[0] and last.seq > hold.echo[1]
 
 
 def _is_on_its_way(hold: Hold, view: EqualizationView, settings: ControlSettings, now_s: float) -> bool:
@@ -86,7 +87,7 @@ def _taken_over(hold: Hold, view: EqualizationView, settings: ControlSettings, n
         hold = replace(hold, levels=hold.levels[1:])
     ramp_s = abs(hold.levels[-1].power_w - view.power_w) / view.ramp_w_per_s
     settled_s = max(now_s, hold.levels[-1].at_s) + ramp_s + SETTLE_PERIODS * settings.period_s
-    return replace(hold, overheard=False, settled_s=settled_s)
+    return replace(hold, overheard=False, settled_s=settled_s, answered=True, pending=False, tries=0, echo=_echo(view))
 
 
 def left(hold: Hold, settings: ControlSettings, now_s: float) -> Hold | None:

@@ -10,6 +10,7 @@ from equalizer.control.holds import adopt, due_s, unlock_s
 from equalizer.control.image import EqualizationView
 from equalizer.control.overheard import Overheard, hold, overhear
 from equalizer.control.settings import LOCK_MARGIN_S, ControlSettings
+from equalizer.control.state import Hold, Level
 from equalizer.fencing import Identity
 from equalizer.standby import LEFT_GRACE_S, Timing, Watch, is_alive, vacant_s
 from schemas.messages import (
@@ -222,6 +223,24 @@ def test_a_ramp_on_its_way_goes_on_to_its_end() -> None:
     held = adopt(view(2_000.0, seq=2), SETTINGS, 130.0, hold(known))
     assert [level.power_w for level in held.levels] == [30_000.0]
     assert held.settled_s > 158.0
+
+
+def test_an_order_that_was_answered_while_nobody_listened_goes_on_to_its_end() -> None:
+    sent = Hold(
+        levels=(Level(103.0, 103.0, -23_000.0), Level(105.5, 105.5, -3_500.0)),
+        boot_id="b",
+        changed_s=105.5,
+        prior_changed_s=90.0,
+        sent_s=103.0,
+        basis_seq=40,
+        echo=(7, 2),
+        answered=False,
+    )
+    held = adopt(view(-11_000.0, seq=3), SETTINGS, 106.0, sent)  # the telemetry is of the middle of the ramp
+    assert ([level.power_w for level in held.levels], held.changed_s) == ([-3_500.0], 105.5)
+    assert (held.answered, held.echo) == (True, (7, 3))
+    elsewhere = adopt(view(-11_000.0, seq=3), SETTINGS, 106.0, replace(sent, echo=(6, 2)))
+    assert (elsewhere.levels[0].power_w, elsewhere.changed_s) == (-11_000.0, 106.0)
 
 
 def test_what_was_sent_ahead_still_comes() -> None:
