@@ -124,6 +124,13 @@ def test_with_faults_no_channel_is_told_to_change_twice_within_the_delay(
             assert all(abs(step.power_w) <= 60_000.0 for step in order.steps)
 
 
+@example(
+    policy=Policy.DWELL,
+    events=([(1, 58.4, 8000.0), (2, 64.6, 70000.0), (4, 17.5, 61000.0)], [(1, 33.1, 9000.0, 20.0, -41000.0, False)]),
+    disturbances=[(1, 36.0, 26.2, "deaf"), (2, 49.6, 17.6, "alarm"), (1, 0.0, 1.0, "deaf")],
+    batteries=[(0.475, 0.5), (0.79, 0.0), (0.308, 0.0)],
+    noise_w=2000.0,
+)
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     policy=st.sampled_from(list(Policy)),
@@ -156,6 +163,13 @@ def test_with_everything_switched_on_the_delay_and_the_limits_still_hold(
         curves=curve,
     )
     safe_s = [at_s for at_s, order in plant.changes if order.reason in ("limits", "not_delivering")]
+    # A channel that fell to 0 W by itself, for an alarm, is told to stay there once it can be told anything.
+    safe_s += [
+        at_s
+        for at_s, decision in plant.decisions
+        for order in decision.orders
+        if order.kind == "refresh" and order.steps[0].power_w == 0.0
+    ]
     for n in (1, 2, 3):
         told = plant.eq(n).commanded
         held = [item for item in told if item[1] != 0.0 or not any(0.0 <= item[0] - at_s <= 0.15 for at_s in safe_s)]

@@ -322,13 +322,13 @@ async def test_malformed_messages_are_counted_and_change_nothing(
     async with running(load, eq, observer), equalizing(settings(mosquitto.port), tmp_path) as equalizer:
         await until(lambda: abs(eq.channels["1"].power_w + LOAD_W) < 1.0)
         changes = equalizer.service.counters.sent["change"]
-        for _ in range(3):
+        for _ in range(2):  # of a topic that says more of this kind, the link stops reading
             for payload in malformed.values():
                 observer.say("station/load/channel/1/telemetry", payload, qos=0)
                 await asyncio.sleep(0.05)  # of one topic, a newer message may replace one that waits
         counted = equalizer.service.counters.malformed
-        await until(lambda: sum(counted.values()) >= 3 * len(malformed))
-        assert {reason: counted[reason] for reason in malformed} == dict.fromkeys(malformed, 3)
+        await until(lambda: sum(counted.values()) >= 2 * len(malformed))
+        assert {reason: counted[reason] for reason in malformed} == dict.fromkeys(malformed, 2)
         await asyncio.sleep(1.2)
         assert newest(observer, "balance")["load_power_w"] == LOAD_W
         assert equalizer.service.counters.sent["change"] == changes
