@@ -62,6 +62,8 @@ def test_the_page_as_the_documents_show_it(
     page.goto(demo + path)
     page.locator(".bar").wait_for()
     page.wait_for_timeout(5_000)
+    if path == "/":
+        page.locator(".hub.inside").wait_for()
     picture = seen / f"{name}.png"
     page.screenshot(path=picture)
     assert picture.stat().st_size < LARGEST_BYTES
