@@ -44,6 +44,7 @@ class Wire:
             client_id=unguessable("conform"),
             on_message=lambda topic, payload, retained: self._take(topic, payload, retained=retained, qos=0),
             on_assured=lambda topic, payload, retained: self._take(topic, payload, retained=retained, qos=1),
+            on_connected=lambda: self.session.subscribe((f"{ROOT}/{loop}/#", 1)),
             will=will,
             clock=clock,
         )
@@ -56,12 +57,32 @@ class Wire:
         Raises:
             ConnectionFailedError: the broker was not reached.
         """
+        running: asyncio.Task[None] | None = None
         try:
             await self.session.connect_once(_CONNECT_WITHIN_S)
-            self.session.subscribe((f"{ROOT}/{self.loop}/#", 1))
+            # The channel must be stopped in the end, whatever became of the connection meanwhile.
+            running = asyncio.create_task(self.session.run(), name="kit connection")
+            await asyncio.sleep(0)
             yield
         finally:
             await self.session.close()
+            if running is not None:
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+
+    async def send_apart(self, topic: str, payload: bytes) -> None:
+        """Send what may cost the connection over one that is used for nothing else."""
+        session = Session(
+            self.broker,
+            client_id=unguessable("conform"),
+            on_message=lambda _topic, _payload, _retained: None,
+            clock=self.clock,
+        )
+        try:
+            await session.connect_once(_CONNECT_WITHIN_S)
+            session.publish(topic, payload)
+        finally:
+            await session.close()
 
     def send(
         self,

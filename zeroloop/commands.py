@@ -294,6 +294,54 @@ def purge(
     raise typer.Exit(remove(_reach(host, port, loop, config), Console(), yes=yes, as_json=as_json))
 
 
+@app.command()
+def record(
+    out: Annotated[Path, typer.Option(help="The file.")] = Path("hall.parquet"),
+    seconds: Annotated[
+        float | None, typer.Option(help="End by itself after this time; without it, Ctrl-C ends.")
+    ] = None,
+    finish: Annotated[bool, typer.Option("--finish", help="Make the file of what a killed recorder left.")] = False,
+    host: Host = None,
+    port: Port = None,
+    loop: Loop = None,
+    config: Config = None,
+) -> None:
+    """Record everything that a loop says; with the equalizer's --config it can be replayed."""
+    from recording.writer import finish as finish_recording
+    from zeroloop.process import until_stopped
+    from zeroloop.recorder import record as write
+
+    _quiet()
+    if finish:
+        typer.echo(f"{out}: {finish_recording(out)} messages")
+        return
+    reach = _reach(host, port, loop, config)
+
+    async def listen(stop: asyncio.Event) -> None:
+        count = await write(reach, out, seconds, stop, lambda text: typer.echo(text, err=True))
+        typer.echo(f"{out}: {count} messages")
+
+    asyncio.run(until_stopped(listen))
+
+
+@app.command()
+def export(
+    station: Annotated[str, typer.Option(help="The station's id.")],
+    channel: Annotated[str, typer.Option(help="The channel's id.")],
+    since: Annotated[
+        str | None, typer.Option("--from", help="A time: 2026-11-23T08:00, or seconds since 1970.")
+    ] = None,
+    until: Annotated[str | None, typer.Option("--to", help="A time, as --from.")] = None,
+    recording: Annotated[Path, typer.Option(help="What `zeroloop record` wrote.")] = Path("hall.parquet"),
+    out: Annotated[Path | None, typer.Option(help="A .csv or .parquet; without it STATION-CHANNEL.bdf.csv.")] = None,
+) -> None:
+    """Write a channel's history as Battery Data Format."""
+    from zeroloop.recorder import export as write
+
+    path = Path(f"{station}-{channel}.bdf.csv") if out is None else out
+    typer.echo(f"{path}: {write(recording, station, channel, path, since=since, until=until)} rows")
+
+
 # ── commands ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

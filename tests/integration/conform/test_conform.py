@@ -1,5 +1,6 @@
 """The kit on a real broker, against our own station and equalizer: they pass; and what the kit refuses to begin."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -12,6 +13,10 @@ from pathlib import Path
 import pytest
 
 from broker.run import RunningBroker
+from schemas.codec import encode
+from schemas.messages import ControlSummary, Phase, Policy, Presence, ServerAnnouncement, SetpointSummary
+from schemas.settings import BrokerSettings
+from transport.session import Session, unguessable
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
@@ -20,7 +25,7 @@ STATION = """\
 id = "s1"
 loop = "main"
 [telemetry]
-period_s = 0.5
+period_s = 0.2
 [[channel]]
 id = "eq"
 charge_limit_w = 30000.0
@@ -81,7 +86,7 @@ def conform(folder: Path, broker: RunningBroker, *arguments: str) -> "subprocess
         capture_output=True,
         text=True,
         check=False,
-        timeout=100.0,
+        timeout=200.0,
     )
 
 
@@ -89,7 +94,33 @@ def verdicts(done: "subprocess.CompletedProcess[str]") -> dict[str, str]:
     return {verdict["rule"]: verdict["state"] for verdict in json.loads(done.stdout)}
 
 
+async def announce_a_period(broker: RunningBroker) -> None:
+    """Leave the announcement of a server that is gone: its telemetry period makes the trial quick."""
+    said = ServerAnnouncement(
+        server="gone",
+        status=Presence.OFFLINE,
+        epoch=3,
+        phase=Phase.STARTING,
+        version="1",
+        started_unix_time_s=0.0,
+        telemetry_period_s=0.2,
+        control=ControlSummary(policy=Policy.CONFIRM, delay_s=15.0),
+        setpoint=SetpointSummary(ttl_s=30.0, refresh_s=5.0),
+    )
+    session = Session(
+        BrokerSettings(host=broker.host, port=broker.port),
+        client_id=unguessable("test"),
+        on_message=lambda _topic, _payload, _retained: None,
+        clock=time.monotonic,
+    )
+    await session.connect_once(5.0)
+    session.publish("zeroloop/v1/main/server", encode(said), qos=1, retain=True)
+    await session.close()
+
+
+@pytest.mark.timeout(240)
 def test_our_station_keeps_the_contract(tmp_path: Path, broker: RunningBroker) -> None:
+    asyncio.run(announce_a_period(broker))
     (tmp_path / "station.toml").write_text(STATION)
     with running(tmp_path, broker, "station", "--config", "station.toml"):
         done = conform(tmp_path, broker, "station", "--station", "s1", "--quick", "--yes", "--provoke", "--json")
@@ -97,6 +128,7 @@ def test_our_station_keeps_the_contract(tmp_path: Path, broker: RunningBroker) -
     assert set(verdicts(done).values()) == {"kept"}
 
 
+@pytest.mark.timeout(240)
 def test_our_equalizer_keeps_the_contract(tmp_path: Path, broker: RunningBroker) -> None:
     (tmp_path / "equalizer.toml").write_text(EQUALIZER)
     with running(tmp_path, broker, "equalizer", "--config", "equalizer.toml"):

@@ -1,0 +1,41 @@
+"""A live loop recorded by the command, ended by Ctrl-C, and exported."""
+
+import signal
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from recording.reader import Recording
+from tests.e2e.conftest import Shop
+
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
+
+
+def test_a_loop_is_recorded_until_ctrl_c_and_a_channel_exported(shop: Shop) -> None:
+    shop.station()
+    shop.equalizer()
+    shop.shows(lambda text: "channels 3 (0 stale)" in text and "starting" not in text)
+    place = ("--host", shop.broker.host, "--port", str(shop.broker.port), "--config", "equalizer.toml")
+    recording = shop.start("record", "record", "--out", "hall.parquet", *place)
+    log = Path(shop.folder) / "record.log"
+    until_s = time.monotonic() + 20.0
+    while "recording loop main" not in log.read_text() and time.monotonic() < until_s:
+        time.sleep(0.2)
+    time.sleep(4.0)
+    recording.send_signal(signal.SIGINT)
+    assert recording.wait(20.0) == 0, log.read_text()
+    assert "Traceback" not in log.read_text()
+
+    held = Recording(shop.folder / "hall.parquet")
+    assert held.settings() is not None
+    assert set(held.channels()) == {("s1", "eq"), ("s1", "load"), ("s1", "empty")}
+    leaves = {row.topic.rpartition("/")[2] for row in held.rows() if not row.retained}
+    assert {"telemetry", "balance"} <= leaves
+
+    done = shop.run("export", "--station", "s1", "--channel", "load", "--out", "load.csv")
+    assert done.returncode == 0, done.stderr
+    frame = pl.read_csv(shop.folder / "load.csv")
+    assert frame.height >= 3
+    assert abs(frame["Power / W"].mean() - 12_000.0) < 600.0  # type: ignore[operator]  # a number
