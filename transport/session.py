@@ -36,7 +36,9 @@ _HOUSEKEEPING_S = 1.0
 _HELD_MESSAGES = 1000
 _READS_PER_WAKE = 4
 _CLOGGED_BYTES = 4096
-"""So much that was not sent yet, and QoS 0 waits here, where the newest of a topic replaces the older."""
+_CLOGGED_S = 1.0
+"""So much has not been sent for so long, and QoS 0 waits here, where the newest of a topic replaces the older. A burst
+is gone before: it waits for an acknowledgement, or for a process that is short of time."""
 _TCP_NOTSENT_LOWAT = 25  # <linux/tcp.h>; Python names it from 3.12 on
 _SIOCOUTQNSD = 0x894B  # <linux/sockios.h>
 
@@ -138,6 +140,7 @@ class Session:
         self._closing = False
         self._housekeeping: asyncio.TimerHandle | None = None
         self._starved: dict[str, _Outgoing] = {}
+        self._unsent_since_s: float | None = None
         self._unacknowledged: dict[int, _Outgoing] = {}
         self._held: deque[_Outgoing] = deque(maxlen=_HELD_MESSAGES)
         self._arrived: deque[tuple[str, bytes, bool, int]] = deque()
@@ -236,6 +239,8 @@ class Session:
             if self._starved.pop(topic, None) is not None:
                 self.dropped_messages += 1
             self._starved[topic] = _Outgoing(topic, payload, retain)
+            if not self._writing:
+                self._pump()
             return
         information = client.publish(topic, payload, qos, retain)
         if qos and not only_now:
@@ -391,8 +396,14 @@ class Session:
             self._progress.set()
 
     def _is_clogged(self) -> bool:
-        """Tell whether the kernel holds bytes that the link did not take yet: what waits there cannot be replaced."""
-        return self._socket is not None and _unsent_bytes(self._socket.fileno()) >= _CLOGGED_BYTES
+        """Tell whether the kernel holds bytes that the link does not take: what waits there cannot be replaced."""
+        if self._socket is None or _unsent_bytes(self._socket.fileno()) < _CLOGGED_BYTES:
+            self._unsent_since_s = None
+            return False
+        now_s = self._clock()
+        if self._unsent_since_s is None:
+            self._unsent_since_s = now_s
+        return bool(self._starved) or now_s - self._unsent_since_s >= _CLOGGED_S
 
     def _housekeep(self) -> None:
         client = self._client

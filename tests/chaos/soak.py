@@ -34,7 +34,10 @@ WARM_UP_PART = 0.25
 """Of the time: caches fill, and what a process once needs it keeps."""
 LARGEST_SLOPE_BYTES_PER_H = 8 * 1024 * 1024
 SHORT_S = 600.0
-"""In a shorter run the slope is shown, and judged by no one: it is mostly noise."""
+"""In a shorter run memory and threads are shown, and judged by no one: they are still filling up."""
+
+FILES, THREADS = 2, 3
+"""Columns of a sample."""
 
 EQUALIZER = """
 [broker]
@@ -97,13 +100,11 @@ class Watched:
         spread = sum((at - mean_s) ** 2 for at, *_ in samples)
         return 3600.0 * sum((at - mean_s) * (size - mean) for at, size, *_ in samples) / spread if spread else 0.0
 
-    def is_flat(self, begin_s: float) -> bool:
-        """Tell whether files and threads end no higher than they once were."""
+    def grows(self, begin_s: float, what: int) -> bool:
+        """Tell whether a column of the samples ends higher than it once was."""
         samples = self.settled(begin_s)
         half = len(samples) // 2
-        return all(
-            max(one[column] for one in samples[half:]) <= max(s[column] for s in samples[:half]) for column in (2, 3)
-        )
+        return max(one[what] for one in samples[half:]) > max(one[what] for one in samples[:half])
 
 
 @dataclass
@@ -179,7 +180,7 @@ def listen(port: int, gaps: Mapping[str, Gaps]) -> mqtt.Client:
 def judge(name: str, watched: Watched, begin_s: float, seconds: float) -> tuple[str, list[str]]:
     """Return a process's line of the table, and what is wrong with it."""
     samples = watched.settled(begin_s)
-    slope, flat = watched.slope_bytes_per_h(begin_s), watched.is_flat(begin_s)
+    slope = watched.slope_bytes_per_h(begin_s)
     mib = 1024 * 1024
     line = (
         f"{name:12} {samples[0][1] / mib:8.1f} {samples[-1][1] / mib:8.1f} {slope / mib:+12.2f} "
@@ -190,8 +191,10 @@ def judge(name: str, watched: Watched, begin_s: float, seconds: float) -> tuple[
         faults.append(f"{name} ended with {watched.process.returncode}")
     if seconds >= SHORT_S and slope > LARGEST_SLOPE_BYTES_PER_H:
         faults.append(f"the memory of {name} grows by {slope / mib:.1f} MiB/h")
-    if not flat:
-        faults.append(f"files or threads of {name} grow")
+    if watched.grows(begin_s, FILES):
+        faults.append(f"the open files of {name} grow")
+    if seconds >= SHORT_S and watched.grows(begin_s, THREADS):
+        faults.append(f"the threads of {name} grow")
     return line, faults
 
 
