@@ -1,7 +1,6 @@
 """Who comes in, as what, and who does not."""
 
 import socket
-import time
 from collections.abc import Callable
 
 import pytest
@@ -99,13 +98,13 @@ def test_who_is_removed_is_out_at_once(door: Stage, context: Callable[..., Brows
 
 def test_wrong_passwords_are_slowed_down(door: Stage) -> None:
     form = b"name=mallory&password=guess-guess"
-    statuses = [door.status("/sign-in", data=form) for _ in range(8)]
-    assert statuses[0] == 401
+    statuses = [door.status("/sign-in", data=form)]
+    # A busy computer checks a password so slowly that the first waits are over before the next try.
+    while statuses[-1] != 429 and len(statuses) < 20:
+        statuses.append(door.status("/sign-in", data=form))
+    assert statuses[:5] == [401] * 5
     assert statuses[-1] == 429
-    ends_s = time.monotonic() + 10.0
-    while door.status("/sign-in", data=b"name=nobody-else&password=guess-guess") == 429 and time.monotonic() < ends_s:
-        time.sleep(0.5)
-    assert time.monotonic() < ends_s, "who waits may try again"
+    door.until(lambda: door.status("/sign-in", data=b"name=nobody&password=guess-guess") == 401, 120.0)
 
 
 def test_other_sites_cannot_reach_it_through_a_visitors_browser(door: Stage) -> None:

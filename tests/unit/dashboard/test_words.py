@@ -10,7 +10,7 @@ import pytest
 
 from dashboard import figures
 from dashboard.words import LANGUAGES, preferred, words
-from equalizer.control.reasons import Reason
+from equalizer.control.reasons import HELD_BACK, Reason
 from schemas.messages import (
     AlarmCode,
     ChannelAction,
@@ -26,6 +26,14 @@ from schemas.messages import (
 PACKAGE = Path(str(files("dashboard")))
 SHELL = sorted(PACKAGE.glob("pages/*.py"))
 EN, ZH = words("en"), words("zh")
+TOLD_BY_THE_PHASE = {
+    Reason.WITHIN_BAND,
+    Reason.PAUSED,
+    Reason.FROZEN,
+    Reason.STARTING,
+    Reason.NO_EQUALIZATION_CHANNEL,
+    Reason.NOT_FINITE,
+}
 
 TEXT_CALLS = {
     "Text",
@@ -65,6 +73,7 @@ def test_chinese_is_chinese() -> None:
     ("prefix", "codes"),
     [
         ("decision", Reason),
+        ("held", set(HELD_BACK) - TOLD_BY_THE_PHASE),
         ("phase", Phase),
         ("work", WorkStatus),
         ("step", StepType),
