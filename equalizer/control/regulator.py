@@ -5,8 +5,8 @@ from statistics import median
 
 from equalizer.control.settings import ControlSettings
 
-ROBUST_PERIODS = 5.0
-"""A confirmed imbalance is the median over its last this many telemetry periods, not its last noisy sample."""
+NEWEST_SAMPLES = 3
+"""What an imbalance is now is the median of so many samples, not the last noisy one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,24 +30,38 @@ def confirm(
 ) -> tuple[Confirmation, float | None]:
     """Return what is known of the imbalance now, and its robust value once it has stood for the delay.
 
-    It begins outside `engage_w`, and begins anew when it falls below `release_w` or changes its sign.
+    It begins outside `engage_w`, and begins anew when it falls below `release_w`. One that swings from one side of the
+    band to the other does not rest between: the wait goes on, until it is on one side now and was for most of the wait.
     """
     since_s = confirmation.since_s
     samples = confirmation.samples
-    if since_s is not None and (abs(imbalance_w) < settings.release_w or imbalance_w * samples[-1][1] < 0.0):
+    if since_s is not None and abs(imbalance_w) < settings.release_w:
         since_s, samples = None, ()
     if since_s is None:
         if abs(imbalance_w) <= settings.engage_w:
             return STILL, None
         since_s = now_s
     if not samples or now_s - samples[-1][0] >= 0.5 * settings.period_s or now_s - since_s >= settings.delay_s:
-        oldest_s = now_s - min(ROBUST_PERIODS * settings.period_s, settings.delay_s)
+        oldest_s = now_s - settings.delay_s
         samples = (*(sample for sample in samples if sample[0] >= oldest_s), (now_s, imbalance_w))
     if now_s - since_s >= settings.delay_s:
-        robust_w = median(sample_w for _, sample_w in samples)
+        robust_w = _robust_w(samples, settings)
         if abs(robust_w) > settings.engage_w:
             return STILL, robust_w
     return Confirmation(since_s, samples), None
+
+
+def _robust_w(samples: tuple[tuple[float, float], ...], settings: ControlSettings) -> float:
+    """Return what to correct of an imbalance that has stood; 0 W while it is on the other side than before.
+
+    One that stands still is its median over the wait. One that has moved is met half way: what it is now tells most of
+    what comes next, but one that swings is back where it was before the next change may be made.
+    """
+    stood_w = median(sample_w for _, sample_w in samples)
+    newest_w = median(sample_w for _, sample_w in samples[-NEWEST_SAMPLES:])
+    if newest_w * stood_w <= 0.0:
+        return 0.0
+    return stood_w if abs(newest_w - stood_w) <= settings.engage_w else 0.5 * (newest_w + stood_w)
 
 
 def is_engaged(was_engaged: bool, mismatch_w: float, settings: ControlSettings) -> bool:  # noqa: FBT001 - a latch's state

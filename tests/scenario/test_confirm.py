@@ -53,14 +53,14 @@ def test_a_return_into_the_band_restarts_the_wait() -> None:
     assert len(plant.changes) == 1
 
 
-def test_a_flip_of_the_sign_restarts_the_wait() -> None:
+def test_a_flip_of_the_sign_is_answered_once_it_has_stood_for_most_of_the_wait() -> None:
     plant = Plant().settled()
     plant.load(ch=1, power_w=5000.0)
     plant.run(10)
     plant.load(ch=1, power_w=-5000.0)
-    plant.run(14.5)
+    plant.run(7)
     assert plant.changes == []
-    plant.run(3)
+    plant.run(10.5)
     ((_, order),) = plant.changes
     assert order.steps[0].power_w == 5000.0
 
