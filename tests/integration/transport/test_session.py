@@ -127,6 +127,27 @@ async def test_an_event_said_to_a_connection_that_is_dead_already_is_said_on_the
             again.stop()
 
 
+async def test_what_is_good_only_now_is_not_said_later(mosquitto: RunningBroker, tmp_path: Path) -> None:
+    settings = BrokerSettings(port=mosquitto.port)
+    async with running(Peer(settings, "s", ("a/#",))) as peer:
+        mosquitto.kill()
+        # Some of them are written to a connection that is dead already, the last ones to none.
+        for _ in range(3):
+            peer.session.publish("a/command", b"start", qos=1, only_now=True)
+            time.sleep(0.05)  # noqa: ASYNC251 - the answer to each write arrives meanwhile
+        await until(lambda: len(peer.losses) == 1)
+        peer.session.publish("a/command", b"start", qos=1, only_now=True)
+        peer.session.publish("a/event", b"kept", qos=1)
+        again = start("mosquitto", port=mosquitto.port, data_dir=tmp_path / "again")
+        try:
+            await until(lambda: len(peer.got) == 1)
+            await asyncio.sleep(0.2)
+            assert peer.got == [("a/event", b"kept", False)]
+        finally:
+            await peer.session.close()
+            again.stop()
+
+
 async def test_the_will_tells_of_a_vanished_client_and_not_of_a_clean_leave(mosquitto: RunningBroker) -> None:
     settings = BrokerSettings(port=mosquitto.port)
     async with running(Peer(settings, "ear", ("will/#",))) as ear:

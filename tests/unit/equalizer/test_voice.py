@@ -4,9 +4,10 @@ import json
 from dataclasses import dataclass, field
 from typing import cast
 
-from equalizer.config import EqualizerSettings
+from equalizer.config import DashboardSection, EqualizerSettings
 from equalizer.voice import Voice
-from schemas.messages import Severity
+from schemas.codec import decode
+from schemas.messages import ServerAnnouncement, Severity
 from transport.session import Session
 
 
@@ -36,6 +37,24 @@ class Bench:
             utc=lambda: 0.0,
         )
         self.voice.session = cast("Session", self.recorder)
+
+
+def test_the_announcement_says_where_the_page_is() -> None:
+    assert announced(DashboardSection()) is None
+    assert announced(DashboardSection(url="http://10.0.0.5:8465/")) == "http://10.0.0.5:8465/"
+
+
+def announced(dashboard: DashboardSection) -> str | None:
+    settings = EqualizerSettings(dashboard=dashboard)
+    voice = Voice(
+        settings,
+        version="1",
+        started_unix_time_s=0.0,
+        metrics_url=None,
+        clock=lambda: 0.0,
+        utc=lambda: 0.0,
+    )
+    return decode(ServerAnnouncement, voice.will(1).payload).dashboard_url
 
 
 def test_the_same_event_of_the_same_source_is_said_once_in_ten_seconds() -> None:
