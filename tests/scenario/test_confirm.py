@@ -58,9 +58,9 @@ def test_a_flip_of_the_sign_is_answered_once_it_has_stood_for_most_of_the_wait()
     plant.load(ch=1, power_w=5000.0)
     plant.run(10)
     plant.load(ch=1, power_w=-5000.0)
-    plant.run(7)
+    plant.run(5)
     assert plant.changes == []
-    plant.run(10.5)
+    plant.run(12.5)
     ((_, order),) = plant.changes
     assert order.steps[0].power_w == 5000.0
 
