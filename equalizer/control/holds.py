@@ -46,7 +46,7 @@ def adopt(view: EqualizationView, settings: ControlSettings, now_s: float, befor
     if _was_changed_by_another(view, before):
         changed_s = now_s  # nobody tells when, so it may have been just now
     return Hold(
-        levels=(Level(now_s, now_s, view.applied_w),),
+        levels=(Level(now_s, now_s, _goes_to_w(view)),),
         boot_id=view.boot_id,
         changed_s=changed_s,
         prior_changed_s=changed_s,
@@ -58,6 +58,12 @@ def adopt(view: EqualizationView, settings: ControlSettings, now_s: float, befor
         retry_s=before.retry_s if before is not None else NEVER_S,
         retry_wait_s=before.retry_wait_s if before is not None else 0.0,
     )
+
+
+def _goes_to_w(view: EqualizationView) -> float:
+    """Return the power that a channel comes to by itself: after its lease 0 W, wherever on the ramp it was seen."""
+    expired = view.last is not None and view.last.result is SetpointResult.EXPIRED
+    return 0.0 if expired else view.applied_w
 
 
 def _obeys(view: EqualizationView, hold: Hold) -> bool:
@@ -126,7 +132,8 @@ def _answered(hold: Hold, view: EqualizationView, settings: ControlSettings, now
     last = view.last
     if hold.answered:
         ended = last is not None and last.result is SetpointResult.EXPIRED
-        return _standing(hold, view.applied_w, now_s) if ended and hold.levels[0].power_w != view.applied_w else hold
+        rest_w = _goes_to_w(view)
+        return _standing(hold, rest_w, now_s) if ended and hold.levels[0].power_w != rest_w else hold
     if view.heard_s - hold.sent_s >= settings.ttl_s:
         # Wherever it got lost, its lease is over; to say it again would be a change.
         return replace(_standing(hold, view.applied_w, now_s), answered=True, tries=0, echo=_echo(view), under_way=0)
@@ -141,7 +148,7 @@ def _answered(hold: Hold, view: EqualizationView, settings: ControlSettings, now
         case SetpointResult.REJECTED:
             return replace(_standing(answered, view.applied_w, now_s), rejected=True)
         case SetpointResult.EXPIRED:
-            return _standing(answered, view.applied_w, now_s)
+            return _standing(answered, _goes_to_w(view), now_s)
 
 
 def _abreast(hold: Hold, view: EqualizationView) -> Hold:

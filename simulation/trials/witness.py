@@ -127,7 +127,7 @@ class TrialWitness:
         self._judge_epoch(name, setpoint, run, published_s)
         self._lend(f"{name}/{channel}", led, setpoint)
         if self.now_s - published_s > LATE_S:
-            led.excused_s = self.now_s + self._delay_s
+            led.excused_s = self.now_s + setpoint.steps[-1].after_s + self._delay_s
         zero = all(step.power_w == 0.0 for step in setpoint.steps) and self.now_s <= self.zero_until_s
         led.levels.take(
             [(step.after_s, step.power_w) for step in setpoint.steps], "stop" if zero else "change", self.now_s
