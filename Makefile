@@ -86,10 +86,11 @@ release: ## wheel, source archive, SBOM with licences and checksums, in dist/
 audit: ## the pinned releases against the known vulnerabilities
 	@.ci/audit
 
-schema: $(dev) ## the JSON Schemas and the AsyncAPI document, made again from the models
+schema: $(dev) ## JSON Schemas, AsyncAPI document and manual page, made again from models and commands
 	$(bin)/zeroloop schema
 	$(bin)/zeroloop schema --asyncapi
 	$(bin)/zeroloop schema --asyncapi --out docs/reference/asyncapi.html
+	$(bin)/zeroloop man --out docs/reference/zeroloop.1
 
 constraints: $(dev) ## constraints.txt, made again from what is installed
 	$(bin)/python .ci/constraints.py > constraints.new

@@ -3,6 +3,7 @@
 # ruff: noqa: PLR0917, FBT002 - a command's parameters are its options, which typer calls by name
 
 import asyncio
+import json
 import math
 import os
 from collections.abc import Callable, Coroutine
@@ -23,7 +24,6 @@ app = typer.Typer(
     name="zeroloop",
     help="Keeps the total power of a battery test hall's loop at zero.",
     epilog="Exit codes: 0 done; 1 refused, unanswered or broken off by a fault; 2 could not begin; 130 Ctrl-C.",
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -191,12 +191,16 @@ def add_user(
 
 
 @users.command(name="list")
-def list_users(config: PageConfig = None) -> None:
+def list_users(config: PageConfig = None, as_json: AsJson = False) -> None:
     """List who may sign in to the page."""
     from zeroloop.page import list_users as listed
 
-    for line in listed(config):
-        typer.echo(line)
+    users = listed(config)
+    if as_json:
+        typer.echo(json.dumps([{"name": name, "role": role} for name, role in users.items()], indent=2))
+        return
+    for name, role in users.items():
+        typer.echo(f"{name}  {role}")
 
 
 @users.command(name="remove")
@@ -218,6 +222,7 @@ def _folder(config: Path | None) -> Path:
 @app.command()
 def discover(
     seconds: Annotated[float, typer.Option(help="How long to look.")] = 4.0,
+    as_json: AsJson = False,
     host: Host = None,
     port: Port = None,
     loop: Loop = None,
@@ -229,12 +234,13 @@ def discover(
     from zeroloop.finding import list_found
 
     _quiet()
-    raise typer.Exit(asyncio.run(list_found(_reach(host, port, loop, config), seconds, Console())))
+    raise typer.Exit(asyncio.run(list_found(_reach(host, port, loop, config), seconds, Console(), as_json=as_json)))
 
 
 @app.command()
 def watch(
     once: Annotated[bool, typer.Option("--once", help="Print what is known now, and end.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; without --once a line a message.")] = False,
     host: Host = None,
     port: Port = None,
     loop: Loop = None,
@@ -252,7 +258,10 @@ def watch(
 
     async def listen(stop: asyncio.Event) -> None:
         connection = await reach.connection()
-        await (snapshot(connection, Console()) if once else follow(connection, Console(), stop))
+        if once:
+            await snapshot(connection, Console(), as_json=as_json)
+        else:
+            await follow(connection, Console(), stop, as_json=as_json)
 
     asyncio.run(until_stopped(listen))
 
@@ -418,6 +427,19 @@ def schema(
 
     for path in [write_asyncapi(out)] if asyncapi else write(FOLDER if out is None else out):
         typer.echo(path)
+
+
+@app.command()
+def man(out: Annotated[Path | None, typer.Option(help="Write it to this file.")] = None) -> None:
+    """Print the manual page; `zeroloop man | man -l -` shows it."""
+    from zeroloop.manual import render
+
+    text = render(app)
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        out.write_text(text, encoding="utf-8")
+        typer.echo(out)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 # ruff: noqa: PLC0415 - a command imports what it needs, so that `zeroloop --help` is quick
 # ruff: noqa: PLR0917 - a command's parameters are its options, which typer calls by name
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -126,14 +127,30 @@ def revoke(name: Who, folder: Folder = _FOLDER) -> None:
 
 
 @app.command(name="list")
-def list_names(folder: Folder = _FOLDER) -> None:
+def list_names(
+    folder: Folder = _FOLDER,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for a program.")] = False,  # noqa: FBT002 - an option
+) -> None:
     """Show who is let in, and until when."""
     from broker.authority import opened
     from zeroloop import clocks
 
     now_s = clocks.unix_time_s()
     with opened(folder, now_s) as authority:
-        for name, entry in sorted(authority.register.names.items()):
+        entries = sorted(authority.register.names.items())
+    if as_json:
+        listed = [
+            {
+                "name": name,
+                "role": entry.role or "broker",
+                "revoked": bool(entry.revoked),
+                "expires_unix_time_s": entry.newest.expires_unix_time_s,
+            }
+            for name, entry in entries
+        ]
+        typer.echo(json.dumps(listed, indent=2))
+    else:
+        for name, entry in entries:
             typer.echo(f"{name:<24} {entry.role or 'broker':<10} {_state(entry, now_s)}")
 
 

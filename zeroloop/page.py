@@ -82,13 +82,13 @@ def add_user(config: Path | None, name: str, role: Literal["viewer", "operator"]
     return f"{name} is {'changed' if known else 'added'} as {role}"
 
 
-def list_users(config: Path | None) -> list[str]:
-    """Return a line for each user.
+def list_users(config: Path | None) -> dict[str, str]:
+    """Return the role of each user.
 
     Raises:
         ConfigurationError: the file of users cannot be read.
     """
-    return [f"{name}  {user.role}" for name, user in sorted(_accounts(config).users().items())]
+    return {name: str(user.role) for name, user in sorted(_accounts(config).users().items())}
 
 
 def remove_user(config: Path | None, name: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -50,8 +51,8 @@ async def listening(connection: Connection, hall: Hall) -> AsyncIterator[Session
             await running
 
 
-async def snapshot(connection: Connection, console: Console) -> None:
-    """Print what is known now, as plain lines.
+async def snapshot(connection: Connection, console: Console, *, as_json: bool = False) -> None:
+    """Print what is known now, as plain lines or as JSON.
 
     Raises:
         NothingHeardError: no equalizer speaks here.
@@ -65,16 +66,45 @@ async def snapshot(connection: Connection, console: Console) -> None:
             await asyncio.sleep(_DRAW_EVERY_S)
     if hall.balance is None and not hall.channels:
         raise NothingHeardError(f"nothing heard of loop {connection.loop} within {_FIRST_BALANCE_WITHIN_S:g} s")
+    if as_json:
+        print(json.dumps(document(hall), indent=2))  # noqa: T201 - for a program
+        return
     for line in lines(hall):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-async def watch(connection: Connection, console: Console, stop: asyncio.Event) -> None:
-    """Show the loop until stopped: a live picture on a terminal, else a line a message."""
+async def watch(connection: Connection, console: Console, stop: asyncio.Event, *, as_json: bool = False) -> None:
+    """Show the loop until stopped: a live picture on a terminal, else a line a message, of JSON if wanted."""
     hall = Hall(connection.loop)
     title = f"zeroloop · {connection.loop} · {connection.broker.host}:{connection.broker.port}"
     async with listening(connection, hall):
+        if as_json:
+            await _print_json(hall, stop)
+            return
         await show(hall, console, stop, title=title, notes=("Ctrl-C ends the view, nothing else.",))
+
+
+def document(hall: Hall) -> dict[str, object]:
+    """Return what is known of a hall, for a program."""
+    return {
+        "loop": hall.loop,
+        "server": None if hall.announcement is None else hall.announcement.model_dump(mode="json"),
+        "balance": None if hall.balance is None else hall.balance.model_dump(mode="json"),
+        "stations": {name: status.model_dump(mode="json") for name, status in sorted(hall.stations.items())},
+        "channels": [
+            {"station": station, "channel": channel, **view.telemetry.model_dump(mode="json")}
+            for (station, channel), view in sorted(hall.channels.items())
+        ],
+    }
+
+
+async def _print_json(hall: Hall, stop: asyncio.Event) -> None:
+    shown: int | None = None
+    while not await _stopped_within(stop, _DRAW_EVERY_S / 2.0):
+        balance = hall.balance
+        if balance is not None and hall.balance_s is not None and balance.seq != shown:
+            shown = balance.seq
+            print(balance.model_dump_json(), flush=True)  # noqa: T201 - for a program
 
 
 async def show(hall: Hall, console: Console, stop: asyncio.Event, *, title: str, notes: tuple[str, ...] = ()) -> None:

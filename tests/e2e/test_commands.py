@@ -1,5 +1,6 @@
 """The commands against real processes: what an operator types, and what becomes of it."""
 
+import json
 import re
 import signal
 
@@ -100,6 +101,12 @@ def test_discover_lists_the_server_and_the_next_command_remembers_it(shop: Shop)
     found = shop.run("discover", "--seconds", "2", "--port", str(shop.broker.port))
     assert found.returncode == 0
     assert f"{shop.broker.host}:{shop.broker.port} (configured): loop main, server equalizer online" in found.stdout
+
+    listed = json.loads(shop.run("discover", "--seconds", "2", "--port", str(shop.broker.port), "--json").stdout)
+    assert [(place["port"], place["servers"][0]["status"]) for place in listed] == [(shop.broker.port, "online")]
+    known = json.loads(shop.run("watch", "--once", "--json").stdout)
+    assert known["balance"]["channels"] == len(known["channels"]) == 3
+    assert known["stations"]["s1"]["status"] == "online"
 
     assert shop.run("pause").returncode == 0
     remembered = (shop.folder / "home" / "zeroloop" / "connection.json").read_text()

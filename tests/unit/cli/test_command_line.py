@@ -27,6 +27,7 @@ COMMANDS = (
     "stop",
     "start",
     "clear-alarm",
+    "man",
     "pause",
     "resume",
     "target",
