@@ -14,7 +14,7 @@ dev := $(VENV)/.zeroloop-dev-$(pins)
 bin := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos soak-live test-pythons tools bench fuzz soak lint format schema constraints clean screenshots mutants release audit floods
+.PHONY: help demo test chaos soak-live test-pythons tools bench fuzz soak lint format schema constraints clean docs reference screenshots mutants release audit floods
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -92,10 +92,16 @@ schema: $(dev) ## JSON Schemas, AsyncAPI document and manual page, made again fr
 	$(bin)/zeroloop schema --asyncapi --out docs/reference/asyncapi.html
 	$(bin)/zeroloop man --out docs/reference/zeroloop.1
 
+reference: $(dev) ## docs/reference, made again from the code
+	$(bin)/python docs/reference/make_reference.py
+
+docs: $(dev) ## the documents as a site, in site/; warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(bin)/mkdocs build --strict --quiet
+
 constraints: $(dev) ## constraints.txt, made again from what is installed
 	$(bin)/python .ci/constraints.py > constraints.new
 	mv constraints.new constraints.txt
 
 clean: ## everything that was made here, .venv included
-	rm -rf $(VENV) .venv-3.* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist
+	rm -rf $(VENV) .venv-3.* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

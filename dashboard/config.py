@@ -21,6 +21,7 @@ class PageSection(Section):
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     """The address to listen on. On any but a loopback address it wants at least one user who may sign in."""
     port: Annotated[int, Field(ge=1, le=65535)] = 8465
+    """The port to listen on."""
     language: Language | None = None
     """Of who has chosen none; null: the browser's, else English."""
     band_w: Annotated[float, Field(gt=0.0)] = 1000.0
@@ -28,6 +29,7 @@ class PageSection(Section):
     cert_file: str | None = None
     """A certificate; switches HTTPS on, together with `key_file`."""
     key_file: str | None = None
+    """The key of `cert_file`."""
 
     @model_validator(mode="after")
     def _both(self) -> Self:
@@ -57,8 +59,11 @@ class Period(Section):
     """A part of the day with a price of its own, in the hall's local time; it may pass midnight."""
 
     begins: str
+    """`HH:MM`."""
     ends: str
+    """`HH:MM`; `24:00` is midnight."""
     price_per_kwh: float
+    """The price in that time."""
 
     @field_validator("begins", "ends")
     @classmethod
@@ -71,6 +76,7 @@ class TariffSection(Section):
     """What a kilowatt-hour less exchanged with the grid is worth."""
 
     currency: Annotated[str, Field(min_length=1, max_length=8)] = "€"
+    """How it is written."""
     price_per_kwh: float = 0.0
     """0 with no period: no money is shown."""
     period: tuple[Period, ...] = ()
@@ -109,6 +115,7 @@ class StateSection(Section):
     """Where history, alarms, users and sessions are kept."""
 
     dir: str = "state"
+    """The folder, relative to this file's."""
 
 
 class DashboardSettings(Section):

@@ -28,6 +28,7 @@ class LoopSection(Section):
     """The loop that is balanced."""
 
     name: Name = "main"
+    """The loop that is led; stations and commands name it."""
     server: Name = "equalizer"
     """What this server calls itself in its announcement."""
     target_power_w: float = 0.0
@@ -38,12 +39,15 @@ class ControlSection(Section):
     """The delay against shaking and the hysteresis."""
 
     policy: Annotated[Policy, BeforeValidator(_policy)] = Policy.CONFIRM
+    """`confirm` waits for `delay_s` before it answers what nobody announced; `dwell` answers at once, then holds."""
     delay_s: NonNegative = 15.0
+    """The delay against shaking: no channel is changed twice within it; 10 to 20 s are recommended."""
     engage_w: NonNegative | Literal["auto"] = 1000.0
     """A correction begins above this; `"auto"` follows the load's noise and the change budget."""
     release_w: NonNegative = 300.0
     """It is worked until the rest is below this; with `engage_w = "auto"` it scales along, and this says nothing."""
     freeze_w: Positive = 50000.0
+    """Above this much unknown power nothing is changed, and leases run out."""
     charge_recovery: bool = False
     """Bring batteries back towards the middle of their charge, where what is left over within the band does it."""
 
@@ -65,13 +69,16 @@ class TelemetrySection(Section):
     """What the stations are expected to publish."""
 
     period_s: Annotated[float, Field(ge=0.1, le=60.0)] = 1.0
+    """How often each channel is heard; silent for three of them, it is stale."""
 
 
 class SetpointSection(Section):
     """How long setpoints live and how often they are renewed."""
 
     ttl_s: Annotated[float, Field(gt=0.0, le=60.0)] = 30.0
+    """A channel that hears nothing more ramps to 0 W after this, counted from its telemetry."""
     refresh_s: Positive = 5.0
+    """How often the same powers are sent again, so that the lease does not run out."""
 
     @model_validator(mode="after")
     def _renewed_in_time(self) -> Self:
@@ -92,6 +99,7 @@ class MeterSection(Section):
     gain: Annotated[float, Field(ge=0.0, le=0.1)] = 0.05
     """How much of the meter's residual is corrected per control cycle of 1 s; 0: shown, not used."""
     stale_s: Positive = 10.0
+    """An older reading is not used."""
     delay_s: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
     """By how much its readings are later than the channels' telemetry, where that is known."""
 
@@ -112,6 +120,7 @@ class PlausibilitySection(Section):
     """What telemetry is believed."""
 
     tolerance_ratio: NonNegative = 0.1
+    """Voltage times current may differ from the power by this part of it, and by `tolerance_w`."""
     tolerance_w: NonNegative = 500.0
     """Voltage times current may differ from the power by this, and by the ratio of it."""
     rating_w: Positive = 1_000_000.0
@@ -122,6 +131,7 @@ class MetricsSection(Section):
     """Prometheus."""
 
     host: str = "127.0.0.1"
+    """The address to serve them on; `0.0.0.0` for all."""
     port: Annotated[int, Field(ge=0, le=65535)] = 9464
     """0: none."""
 
@@ -137,6 +147,7 @@ class DiscoverySection(Section):
     """DNS-SD."""
 
     advertise: bool = True
+    """Announce the broker, so that stations find it."""
 
 
 class StandbySection(Section):
@@ -157,6 +168,7 @@ class StandbySection(Section):
     replicas: Annotated[int, Field(ge=1, le=5)] = 3
     """On how many of the cluster's servers the lease is kept; 1 for a single server."""
     username: str | None = None
+    """Of the NATS cluster, where it asks for one."""
     password_file: str | None = None
     """A file whose first line is the password."""
 
@@ -165,6 +177,7 @@ class StateSection(Section):
     """Where the epoch, the energy account and the decision log are kept."""
 
     dir: str = "state"
+    """The folder, relative to this file's."""
     audit_log_bytes: Annotated[int, Field(ge=0)] = 100_000_000
     """What the audit log may take in all; 0: none is written."""
     decision_log_bytes: Annotated[int, Field(ge=0)] = 20_000_000
@@ -193,7 +206,9 @@ class ChannelSection(Section):
     """What is known of a channel beyond what it says itself."""
 
     station: NameOrAny
+    """Its station; `*`: all of them."""
     channel: NameOrAny
+    """The channel; `*`: all of that station's."""
     charging_efficiency: Efficiency = 1.0
     """What reaches the battery of what the channel draws from the loop."""
     discharging_efficiency: Efficiency = 1.0

@@ -40,11 +40,17 @@ class Phase(StrEnum):
     """What the equalizer does."""
 
     STARTING = "starting"
+    """It listens for one full round of telemetry, and sends nothing."""
     BALANCING = "balancing"
+    """The total is steered to the target."""
     SATURATED = "saturated"
+    """The equalization channels are at their limits, or there are none: the rest goes through the grid."""
     FROZEN = "frozen"
+    """More power than `control.freeze_w` is unknown: nothing is changed, leases run out."""
     PAUSED = "paused"
+    """An operator paused it: all equalization channels at 0 W."""
     STANDBY = "standby"
+    """Another server leads the loop."""
 
 
 class Policy(StrEnum):
@@ -58,11 +64,17 @@ class WorkStatus(StrEnum):
     """What a channel is at."""
 
     IDLE = "idle"
+    """Nothing was started since the station's start."""
     WORKING = "working"
+    """It works."""
     PAUSED = "paused"
+    """Its program was interrupted and can go on."""
     FINISHED = "finished"
+    """Its program has run to its end."""
     STOPPED = "stopped"
+    """It was stopped."""
     PROTECT = "protect"
+    """It protects itself; the alarm says why."""
 
 
 class StepType(StrEnum):
@@ -83,13 +95,21 @@ class AlarmCode(StrEnum):
     """Why a channel protects itself."""
 
     OVER_VOLTAGE = "over_voltage"
+    """The voltage is above its protection limit."""
     UNDER_VOLTAGE = "under_voltage"
+    """The voltage is below its protection limit."""
     OVER_CURRENT = "over_current"
+    """The current is above its protection limit."""
     OVER_TEMPERATURE = "over_temperature"
+    """The battery is too hot."""
     REVERSE_POLARITY = "reverse_polarity"
+    """The battery is connected the wrong way round."""
     BATTERY_DISCONNECTED = "battery_disconnected"
+    """The battery was lost at work."""
     DRIVER_LOST = "driver_lost"
+    """The equipment does not answer any more."""
     DEVICE_FAULT = "device_fault"
+    """The equipment says itself that it is faulty, or stands still."""
 
 
 class OnLost(StrEnum):
@@ -103,20 +123,30 @@ class SetpointResult(StrEnum):
     """What became of the last setpoint that a channel decided on."""
 
     APPLIED = "applied"
+    """It is done as it was sent."""
     CLAMPED = "clamped"
+    """It is done as far as a local limit allows."""
     REJECTED = "rejected"
+    """It is not done; `reason` says why."""
     EXPIRED = "expired"
+    """Its lease ended: the channel ramps to 0 W, and stays ready."""
 
 
 class SetpointReason(StrEnum):
     """Why a setpoint was rejected."""
 
     NOT_EQUALIZING = "not_equalizing"
+    """The channel is not in equalization mode."""
     ALARM = "alarm"
+    """The channel has an alarm."""
     STALE_BASIS = "stale_basis"
+    """It rests on telemetry older than 15 s, or from before the station's start."""
     STALE_EPOCH = "stale_epoch"
+    """An older server sent it."""
     EPOCH_CONFLICT = "epoch_conflict"
+    """Two servers send under one epoch."""
     EPOCH_JUMP = "epoch_jump"
+    """Its epoch is more than 1000 above the last: no honest server gets there."""
 
 
 class ChannelAction(StrEnum):
@@ -147,13 +177,21 @@ class ReplyReason(StrEnum):
     """Why a command was rejected."""
 
     BATTERY_NOT_CONNECTED = "battery_not_connected"
+    """There is no battery, or the equipment does not answer."""
     BUSY = "busy"
+    """The channel runs something else: stop it first."""
     ALARM = "alarm"
+    """The channel has an alarm: clear it first."""
     NOT_WORKING = "not_working"
+    """There is nothing to stop."""
     NO_PROGRAM = "no_program"
+    """The channel has no program, or the equipment plays its own only."""
     UNKNOWN_ACTION = "unknown_action"
+    """There is no such action."""
     MALFORMED = "malformed"
+    """The command breaks the contract."""
     NOT_ACTIVE = "not_active"
+    """There is nothing to clear, or this server does not lead the loop."""
 
 
 class Severity(StrEnum):

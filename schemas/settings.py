@@ -31,15 +31,21 @@ class BrokerSettings(Section):
     """How to reach the broker. Secrets stand in files, never here."""
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    """A name or an address."""
     port: Port = 1883
+    """1883 is usual without TLS, 8883 with it."""
     protocol: Literal["5", "3.1.1"] = "5"
+    """The version of MQTT; the embedded broker and NATS speak 3.1.1 only."""
     username: str | None = None
+    """Where the broker asks for one."""
     password_file: str | None = None
     """A file whose first line is the password."""
     ca_file: str | None = None
     """The authority that signed the broker's certificate; switches TLS on."""
     cert_file: str | None = None
+    """Our own certificate, where the broker asks for one; together with `key_file`."""
     key_file: str | None = None
+    """The key of `cert_file`."""
     credentials_file: str | None = None
     """The one file that `zeroloop credentials` makes, in the place of the four above; host and port come with it."""
 

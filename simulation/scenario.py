@@ -76,6 +76,7 @@ class NetworkSection(Section):
     """How messages travel, in either direction."""
 
     delay_s: NonNegative = 0.3
+    """How long a message travels."""
     jitter_s: NonNegative = 0.1
     """Delays are evenly spread over `delay_s` ± this."""
     loss_ratio: Ratio = 0.0
@@ -102,8 +103,11 @@ class GroupSection(Section):
     """A station of channels that are drawn from a family."""
 
     station: Name
+    """The station's name."""
     family: Annotated[Family, _member(Family)]
+    """What its channels run; `equalization` for those that balance."""
     count: Annotated[int, Field(ge=1, le=10_000)]
+    """How many channels."""
     rating_w: tuple[Rating, Rating]
     """The channels' ratings are drawn from this range, in whole hundreds."""
     ramp_s: Positive = 2.0
@@ -115,6 +119,7 @@ class GroupSection(Section):
     current_noise_ratio: Ratio = 1e-4
     """Standard deviation of measured current, of the channel's highest."""
     on_lost: Annotated[OnLost, _member(OnLost)] = OnLost.CONTINUE
+    """As in station.toml."""
 
     @model_validator(mode="after")
     def _ranges(self) -> Self:
@@ -128,10 +133,13 @@ class EventSection(Section):
     """Something that happens at a time."""
 
     at_s: NonNegative
+    """When."""
     action: Annotated[Action, _member(Action)]
+    """What happens."""
     station: str = "*"
     """A name, or a pattern with `*` and `?`."""
     channel: str = "*"
+    """A name, or a pattern with `*` and `?`."""
     share_ratio: Ratio = 1.0
     """Of the channels that are named so, drawn by the seed."""
     within_s: NonNegative = 0.0
@@ -144,14 +152,21 @@ class VariantSection(Section):
     """One controller; what is not said is as in the scenario."""
 
     name: Annotated[str, Field(min_length=1)]
+    """How the report calls it."""
     controller: Annotated[Controller, _member(Controller)] = Controller.ZEROLOOP
+    """Who leads the channels."""
     gated: bool = False
     """A peer's changes are held back so that no channel gets two within `delay_s`."""
     policy: Annotated[Policy | None, _member(Policy)] = None
+    """As `control.policy`."""
     delay_s: NonNegative | None = None
+    """As `control.delay_s`."""
     engage_w: NonNegative | Literal["auto"] | None = None
+    """As `control.engage_w`."""
     release_w: NonNegative | None = None
+    """As `control.release_w`."""
     plans: bool = True
+    """Whether the controller hears plans at all."""
     share_ratio: Ratio | None = None
     """As `plans.share_ratio`."""
     shift_s: NonNegative | None = None
@@ -164,10 +179,15 @@ class Scenario(Section):
     """The whole file."""
 
     title: Annotated[str, Field(min_length=1)]
+    """The report's title."""
     duration_s: Positive
+    """How long it runs, in virtual time."""
     seed: int = 1
+    """The same seed plays the same hall again."""
     plant: Annotated[Plant, _member(Plant)] = Plant.STATIONS
+    """How the test channels are run."""
     tariff_per_kwh: NonNegative = 0.25
+    """What a kWh exchanged with the grid costs, for the report."""
     control: ControlSection = ControlSection()
     telemetry: TelemetrySection = TelemetrySection()
     setpoint: SetpointSection = SetpointSection()

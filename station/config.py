@@ -17,6 +17,7 @@ class StationSection(Section):
     """Who the station is."""
 
     id: Name
+    """Its name in the loop; no other station may have it."""
     loop: Name | None = None
     """Needed only where more than one loop answers."""
     state_dir: str = "state"
@@ -31,6 +32,7 @@ class TelemetrySection(Section):
     """How often the channels are published."""
 
     period_s: Annotated[float, Field(ge=0.1, le=60.0)] = 1.0
+    """How often each channel is published."""
     retain_every_s: Annotated[float, Field(ge=0.0, le=30.0)] = 0.0
     """0: every message is retained; else one message in that time."""
 
@@ -39,6 +41,7 @@ class MetricsSection(Section):
     """Prometheus."""
 
     host: str = "127.0.0.1"
+    """The address to serve them on; `0.0.0.0` for all."""
     port: Annotated[int, Field(ge=0, le=65535)] = 0
     """0: none."""
 
@@ -48,12 +51,14 @@ class DriverSection(Section):
 
     model_config = ConfigDict(extra="allow")
     type: str = "simulated"
+    """`simulated`, `replay`, or the name of a driver that is installed."""
 
 
 class Until(Section):
     """How a step ends: at the first of these. Counted from the step's start."""
 
     time_s: Positive | None = None
+    """So much time has passed."""
     voltage_v: Positive | None = None
     """Reached from below while charging, from above while discharging."""
     current_a: NonNegative | None = None
@@ -74,7 +79,9 @@ class RestStep(Section):
     """No current."""
 
     step: Literal["rest"]
+    """What is done."""
     until: Until
+    """Its end, by `time_s` alone."""
 
     @model_validator(mode="after")
     def _timed(self) -> Self:
@@ -87,54 +94,74 @@ class CurrentStep(Section):
     """Constant current; the direction is the step's, the number is positive."""
 
     step: Literal["cc_chg", "cc_dchg"]
+    """What is done."""
     current_a: Positive
+    """The current."""
     until: Until
+    """Its end."""
 
 
 class CccvStep(Section):
     """Constant current up to a voltage, then constant voltage until the current has fallen."""
 
     step: Literal["cccv_chg"]
+    """What is done."""
     current_a: Positive
+    """The current, up to the voltage."""
     voltage_v: Positive
+    """The voltage that is then held."""
     until: Until
+    """Its end; most often by `current_a`."""
 
 
 class CvStep(Section):
     """Constant voltage, with the current limited."""
 
     step: Literal["cv_chg"]
+    """What is done."""
     voltage_v: Positive
+    """The voltage that is held."""
     current_a: Positive
+    """The most that may flow."""
     until: Until
+    """Its end."""
 
 
 class PowerStep(Section):
     """Constant power; the direction is the step's, the number is positive."""
 
     step: Literal["cp_chg", "cp_dchg"]
+    """What is done."""
     power_w: Positive
+    """The power."""
     until: Until
+    """Its end."""
 
 
 class ProfilePoint(Section):
     """From `after_s` on, counted from the step's start: exactly one of the two, positive charging."""
 
     after_s: NonNegative
+    """When it begins."""
     power_w: Finite | None = None
+    """The power from then on."""
     current_a: Finite | None = None
+    """The current from then on."""
 
 
 class SimStep(Section):
     """Working condition simulation: a time-power or time-current profile, run once unless `until` cuts it."""
 
     step: Literal["sim"]
+    """What is done."""
     profile: Annotated[tuple[ProfilePoint, ...], Field(min_length=1)]
+    """Its points, in the order of time."""
     duration_s: Positive
     """The length of one run of the profile; the last point holds to it."""
     runs: Annotated[int, Field(ge=0)] = 1
     """How often the profile runs; 0: for ever."""
     until: Until | None = None
+    """What ends it sooner."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -154,7 +181,9 @@ class LoopStep(Section):
     """Repeats the steps from `first` (counted from 1) up to here, `times` times in all."""
 
     step: Literal["loop"]
+    """What is done."""
     first: Annotated[int, Field(ge=1)]
+    """The step to go back to."""
     times: Annotated[int, Field(ge=0)]
     """0: for ever."""
 
@@ -169,14 +198,19 @@ class ChannelSection(Section):
 
     model_config = ConfigDict(extra="allow")
     id: Name
+    """Its name at this station; most often its number."""
     charge_limit_w: NonNegative
+    """The most that it may charge with."""
     discharge_limit_w: NonNegative
+    """The most that it may discharge with, as a positive number."""
     ramp_w_per_s: Positive
+    """How fast its power may change."""
     equalize: bool = False
     """Enters equalization mode at the station's start."""
     autostart: bool = True
     """Starts its program at the station's start."""
     program: tuple[Step, ...] = ()
+    """The steps of its own program, in their order."""
     repeat: Annotated[int, Field(ge=0)] = 0
     """How often the program runs; 0: for ever."""
 

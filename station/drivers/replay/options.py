@@ -32,6 +32,7 @@ class ChannelOptions(Section):
     """The keys of a `[[channel]]` that are this driver's."""
 
     recording: RecordingOptions
+    """The recording that the channel plays."""
 
 
 class DriverOptions(Section):

@@ -34,30 +34,49 @@ class BatteryOptions(Section):
     """The `battery` of a channel: numbers of one cell, and how many there are."""
 
     capacity_ah: Positive
+    """Of one cell."""
     series: Annotated[int, Field(ge=1)] = 1
+    """Cells in a row: multiplies the voltage."""
     parallel: Annotated[int, Field(ge=1)] = 1
+    """Rows side by side: multiplies the current."""
     chemistry: Annotated[Chemistry, BeforeValidator(_chemistry)] = Chemistry.NMC
+    """Sets the open-circuit voltage and the usual limits."""
     soc_ratio: Ratio = 0.5
+    """Its charge at the start, 0 to 1."""
     connected: bool = True
+    """Whether there is a battery at all."""
     reversed: bool = False
     """Connected with the wrong polarity."""
     temperature_degc: Celsius = 25.0
+    """At the start."""
     ambient_degc: Celsius = 25.0
+    """What it cools down to."""
     r0_ohm: Positive | None = None
+    """Of one cell, at once; none: as its capacity suggests."""
     r1_ohm: NonNegative | None = None
+    """Of one cell, the fast part."""
     c1_farad: Positive | None = None
+    """Of one cell, the fast part."""
     r2_ohm: NonNegative | None = None
+    """Of one cell, the slow part."""
     c2_farad: Positive | None = None
+    """Of one cell, the slow part."""
     charge_efficiency_ratio: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """What is stored of the charge that flows in."""
     heat_capacity_j_per_k: Positive | None = None
+    """Of one cell; none: as its capacity suggests."""
     heat_loss_w_per_k: NonNegative | None = None
+    """Of one cell; none: cooled down in half an hour."""
     voltage_max_v: Positive | None = None
     """Charging power falls to 0 W towards this cell voltage."""
     voltage_min_v: Positive | None = None
+    """Discharging power falls to 0 W towards this cell voltage."""
     over_voltage_v: Positive | None = None
     """Protection trips above this cell voltage."""
     under_voltage_v: NonNegative | None = None
+    """Protection trips below this cell voltage."""
     over_temperature_degc: Celsius = 60.0
+    """Protection trips above this."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -116,6 +135,7 @@ class ChannelOptions(Section):
     """The keys of a `[[channel]]` that are this driver's."""
 
     battery: BatteryOptions
+    """The battery on the channel."""
     max_current_a: Positive | None = None
     """What the converter can carry; null: as its power limits allow."""
     over_current_a: Positive | None = None
@@ -126,8 +146,11 @@ class NoiseOptions(Section):
     """Standard deviations of what is measured."""
 
     voltage_v: NonNegative = 0.0
+    """Of the voltage."""
     current_a: NonNegative = 0.0
+    """Of the current."""
     temperature_degc: NonNegative = 0.0
+    """Of the temperature."""
 
     def any(self) -> bool:
         """Tell whether there is noise at all."""
@@ -138,6 +161,7 @@ class DriverOptions(Section):
     """The keys of `[driver]` that are this driver's."""
 
     seed: int = 0
+    """The same seed makes the same noise."""
     noise: NoiseOptions = NoiseOptions()
     time_scale: Positive = 1.0
     """How many seconds the batteries live in one; the converters' ramps stay as they are."""
