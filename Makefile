@@ -53,14 +53,14 @@ screenshots: $(dev) tools ## the documents' pictures of the page, taken in a bro
 test-pythons: ## the unit tests on every other Python of 3.11 or newer that is found
 	@.ci/test-pythons
 
-bench: $(dev) tools ## the benchmarks, as a table
+bench: $(dev) tools ## the benchmarks, as a table; ARGS=--full runs the halls in virtual time whole, for hours
 	$(bin)/python -m tests.benchmarks $(ARGS)
 
 fuzz: $(dev) ## hostile bytes for every parser; MINUTES=5 says for how long
 	@$(bin)/python -c "import atheris" 2>/dev/null || $(bin)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
 	$(bin)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
-soak: $(dev) ## random halls under random faults, looking for what may never happen; MINUTES=60
+soak: $(dev) ## random halls, servers and brokers under random faults, looking for what may never happen; MINUTES=60
 	$(bin)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 floods: $(dev) tools ## rogue clients at full speed beside a loop, as a table; root

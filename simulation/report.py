@@ -55,7 +55,7 @@ def page(scenario: Scenario, seed: int, results: tuple[Result, ...], scores: tup
             title=escape(scenario.title),
             subtitle=_subtitle(scenario, seed, results[0]),
             table=_table(scores),
-            compared=_svg(
+            compared=svg(
                 10.0, max(2.8, 0.3 * len(scores)), 2, lambda axes: _compared(axes, results, scores), beside=True
             ),
             sections=sections,
@@ -76,10 +76,10 @@ def _subtitle(scenario: Scenario, seed: int, result: Result) -> str:
 
 
 def _section(result: Result, score: Score, *, opened: bool) -> str:
-    overview = _svg(10.0, 5.2, 2, partial(_overview, result=result))
+    overview = svg(10.0, 5.2, 2, partial(_overview, result=result))
     worst = "".join(
         f"<h3>Close look at {stretch.at_s / MINUTE_S:.1f} min: {stretch.mean_total_w / KILO:.1f} kW left over</h3>"
-        + _svg(10.0, 4.4, 2, partial(_close, result=result, at_s=stretch.at_s))
+        + svg(10.0, 4.4, 2, partial(_close, result=result, at_s=stretch.at_s))
         for stretch in score.worst[:2]
     )
     summary = f"<summary>{escape(score.variant)}</summary>"
@@ -173,7 +173,7 @@ def _split_kwh(score: Score) -> dict[str, float]:
     return {cause: exchanged_kwh * part_wh / seen_wh for cause, part_wh in score.residual_by_cause_wh.items()}
 
 
-def _svg(width: float, height: float, count: int, draw: Callable[[list[Axes]], None], *, beside: bool = False) -> str:
+def svg(width: float, height: float, count: int, draw: Callable[[list[Axes]], None], *, beside: bool = False) -> str:
     """Return a figure: two that share no axis stand side by side, those of one time above one another."""
     figure = Figure(figsize=(width, height), layout="constrained")
     grid = figure.subplots(1 if beside else count, count if beside else 1, squeeze=False)

@@ -2,7 +2,7 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
@@ -286,6 +286,18 @@ def compete(
         Contest(variant, scenario, hall, str(number), tamper=None if tamper is None else tamper())
         for variant in scenario.variant
     ]
+    return race(loads, contests, length_s, progress)
+
+
+def race(loads: Loads, contests: Sequence[Contest], length_s: float, progress: Progress) -> tuple[Result, ...]:
+    """Run contests against the same loads, from the beginning.
+
+    Args:
+        loads: that all of them meet.
+        contests: their halls may differ in what is led, but in nothing else.
+        length_s: for how long.
+        progress: told the virtual seconds that have passed.
+    """
     passed_s = 0.0
     while passed_s < length_s:
         passed_s = min(passed_s + SLICE_S, length_s)

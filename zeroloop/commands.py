@@ -459,6 +459,36 @@ def simulate(
     run(scenario, out, seed=seed, seconds=seconds, variants=tuple(variant or ()), console=Console())
 
 
+@app.command()
+def size(
+    scenario: Annotated[Path, typer.Argument(help="The scenario's TOML; simulation/scenarios has some.")],
+    out: Annotated[Path, typer.Option(help="The folder for the report and the data.")] = Path("sized"),
+    channels: Annotated[str | None, typer.Option(help="Numbers of equalization channels, as 1,2,4,8.")] = None,
+    rating_kw: Annotated[
+        str | None, typer.Option(help="Ratings of each; without it half, once and twice the scenario's.")
+    ] = None,
+    capacity_kwh: Annotated[
+        str | None, typer.Option(help="Battery of each; without it half and all of the scenario's.")
+    ] = None,
+    worth: Annotated[
+        float | None,
+        typer.Option(help="kWh a day that a further kW must avoid to be worth it; without it a fifth of the first's."),
+    ] = None,
+    variant: Annotated[str | None, typer.Option(help="The scenario's variant that they are tried with.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Another length than the scenario's, in virtual time.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Another seed than the scenario's.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Processes at a time; without it one for each core.")] = None,
+) -> None:
+    """Try sizes of equalization in virtual time, and say what each would buy."""
+    from rich.console import Console
+
+    from zeroloop.sizing import Wishes, run
+
+    _quiet()
+    wishes = Wishes.of(channels=channels, rating_kw=rating_kw, capacity_kwh=capacity_kwh, worth=worth, variant=variant)
+    run(scenario, out, wishes, seed=seed, seconds=seconds, jobs=jobs, console=Console())
+
+
 def _reach(host: str | None, port: int | None, loop: str | None, config: Path | None) -> "Reach":
     from zeroloop.reach import Reach
 

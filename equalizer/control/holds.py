@@ -37,6 +37,7 @@ def is_finite(view: EqualizationView) -> bool:
 def adopt(view: EqualizationView, settings: ControlSettings, now_s: float, before: Hold | None = None) -> Hold:
     """Take over what a channel is doing, without a step; when it was last changed is not forgotten."""
     if before is not None and not before.rejected:
+        before = _abreast(before, view)
         if _obeys(view, before):
             return _taken_over(before, view, settings, now_s)
         if _is_on_its_way(before, view, settings, now_s):

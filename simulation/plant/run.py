@@ -1,6 +1,7 @@
 """Controllers set against a hall of arrays, second by second."""
 
 from array import array
+from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
 
@@ -141,11 +142,22 @@ def compete(
     hall = build(scenario, folder, seed=number)
     loads = PlantLoads(hall, length_s, scenario.telemetry.period_s, str(number))
     contests = [PlantContest(variant, scenario, hall, loads, str(number)) for variant in scenario.variant]
-    for second in range(length_s):
+    return race(loads, contests, progress)
+
+
+def race(loads: PlantLoads, contests: Sequence[PlantContest], progress: Progress) -> tuple[Result, ...]:
+    """Run contests against the same loads, for as long as these are worked out.
+
+    Args:
+        loads: that all of them meet.
+        contests: their halls may differ in what is led, but in nothing else.
+        progress: told the virtual seconds that have passed.
+    """
+    for second in range(loads.length_s):
         measured_w = loads.measured_w(second)
         for contest in contests:
             contest.second(second, measured_w)
-        if (second + 1) % PROGRESS_S == 0 or second + 1 == length_s:
+        if (second + 1) % PROGRESS_S == 0 or second + 1 == loads.length_s:
             progress(second + 1.0)
     load_w = array("d", loads.load_w.tobytes())
     return tuple(contest.result(load_w) for contest in contests)

@@ -1,7 +1,7 @@
 """`make bench`: measures the equalizer beside a C client on the same broker, in the same run, and prints tables.
 
 Usage: python -m tests.benchmarks [ingest|flood|reaction|start|station|scaling|page|control|plant ...] [--seconds N]
-    [--undisturbed] [--write docs/benchmarks.md]
+    [--full] [--undisturbed] [--write docs/benchmarks.md]
 
 Absolute times say little on a shared machine; each table carries the reference's figure beside the product's.
 """
@@ -420,12 +420,15 @@ VIRTUAL: dict[str, tuple[str, Callable[[float | None], list[str]]]] = {
     "plant": ("Plant: 1,000 channels in virtual time", plant.measure),
 }
 """Sections that need no broker; they take the virtual seconds that are asked for."""
+SHORT_S: dict[str, float | None] = {"control": 300.0, "decision": None, "plant": 600.0}
+"""How long they are where nothing is asked for; null: as long as they are."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sections", nargs="*", default=[*SECTIONS, *VIRTUAL])
-    parser.add_argument("--seconds", type=float)
+    parser.add_argument("--seconds", type=float, help="virtual seconds of what runs in virtual time")
+    parser.add_argument("--full", action="store_true", help="run what is in virtual time whole: hours")
     parser.add_argument("--write", type=Path)
     parser.add_argument("--undisturbed", action="store_true", help="let no other program in between; needs root")
     arguments = parser.parse_args()
@@ -435,7 +438,12 @@ def main() -> None:
     for name in arguments.sections:
         if name in VIRTUAL:
             title, simulate = VIRTUAL[name]
-            rows = simulate(arguments.seconds)
+            seconds = arguments.seconds
+            if seconds is None and not arguments.full:
+                seconds = SHORT_S[name]
+            rows = simulate(seconds)
+            if seconds is not None:
+                rows = [f"Short: {seconds:g} s in virtual time; `--full` runs it whole.", "", *rows]
         else:
             title, rows = on_broker(name)
         section = [f"## {title}", "", *rows, ""]

@@ -17,8 +17,13 @@ def test_a_random_hall_violates_nothing(seed: int) -> None:
     assert halls.play(seed, longest_s=150.0) == []
 
 
+@pytest.mark.parametrize("seed", [1795400553])
+def test_a_seed_that_once_violated_something_does_so_no_more(seed: int) -> None:
+    assert halls.play(seed) == []
+
+
 def test_the_soak_finds_its_modules_and_names_a_crash() -> None:
-    assert "halls" in modules()
+    assert modules() == ["halls", "servers"]
     assert "AttributeError" in played("seeds", 1)[-1]
 
 

@@ -32,6 +32,8 @@ COMMANDS = (
     "resume",
     "target",
     "schema",
+    "simulate",
+    "size",
 )
 
 
