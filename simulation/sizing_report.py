@@ -12,6 +12,7 @@ from string import Template
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from simulation.report import EQUALIZATION, LOAD, STYLE, TOTAL, VARIANTS, svg
 from simulation.sizing import KILO, Advice, Bought
@@ -187,7 +188,7 @@ def _left(axes: list[Axes], *, sized: Sized) -> None:
     axes[1].set(xlabel="channels", ylabel="changes per channel and h", ylim=(0.0, None))
     axes[1].legend(loc="upper right", fontsize=7)
     for one in axes:
-        one.xaxis.get_major_locator().set_params(integer=True)
+        one.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 CELLS: tuple[tuple[str, Callable[[Bought], str]], ...] = (
