@@ -49,10 +49,16 @@ class AlarmBook:
         """Rises with every change."""
 
     def open(self, source: str, code: str, text: str, severity: Severity, unix_time_s: float) -> None:
-        """Something is wrong; said again, it is one trouble."""
-        if (source, code) not in self._open:
-            self._open[source, code] = self._next_id
-            self._put(Trouble(self._next_id, source, code, text, severity, unix_time_s))
+        """Something is wrong; said again, it is one trouble. A warning that nobody has seen yet stands again."""
+        if (source, code) in self._open:
+            return
+        before = None if severity is Severity.ALARM else self._unseen(source, code)
+        if before is None:
+            trouble = Trouble(self._next_id, source, code, text, severity, unix_time_s)
+        else:
+            trouble = replace(before, text=text, closed_unix_time_s=None)
+        self._open[source, code] = trouble.id
+        self._put(trouble)
 
     def close(self, source: str, unix_time_s: float, *, code: str | None = None, but: str | None = None) -> None:
         """A place is well again.
@@ -72,10 +78,10 @@ class AlarmBook:
         """Something went wrong that nobody will call well again; unseen, it is noted once."""
         if (source, code) in self._open:
             return
-        for trouble in self._troubles.values():
-            if (trouble.source, trouble.code) == (source, code) and trouble.is_new:
-                self._put(replace(trouble, text=text, closed_unix_time_s=unix_time_s))
-                return
+        before = self._unseen(source, code)
+        if before is not None:
+            self._put(replace(before, text=text, closed_unix_time_s=unix_time_s))
+            return
         self._put(Trouble(self._next_id, source, code, text, severity, unix_time_s, unix_time_s))
 
     def acknowledge(self, identity: int, by: str, unix_time_s: float) -> None:
@@ -113,6 +119,13 @@ class AlarmBook:
         self._changed.clear()
         self._dropped.clear()
         return changed, dropped
+
+    def _unseen(self, source: str, code: str) -> Trouble | None:
+        """Return the trouble of a place and code that is over and that nobody has seen."""
+        return next(
+            (t for t in self._troubles.values() if (t.source, t.code) == (source, code) and t.is_new and not t.is_open),
+            None,
+        )
 
     def _put(self, trouble: Trouble) -> None:
         self._troubles[trouble.id] = trouble

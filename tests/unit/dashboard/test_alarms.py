@@ -26,6 +26,18 @@ def test_said_again_it_is_one_trouble_and_after_its_end_a_new_one() -> None:
     assert [trouble.opened_unix_time_s for trouble in book.listed()] == [4.0, 1.0]
 
 
+def test_a_warning_that_comes_and_goes_is_one_until_somebody_has_seen_it() -> None:
+    book = AlarmBook()
+    for at_s in (1.0, 10.0, 20.0):
+        book.open("loop/main", "saturated", "", Severity.WARNING, at_s)
+        book.close("loop/main", at_s + 5.0)
+    (trouble,) = book.listed()
+    assert (trouble.opened_unix_time_s, trouble.closed_unix_time_s) == (1.0, 25.0)
+    book.acknowledge(trouble.id, "ann", 30.0)
+    book.open("loop/main", "saturated", "", Severity.WARNING, 40.0)
+    assert [trouble.is_open for trouble in book.listed()] == [True, False]
+
+
 def test_what_stands_and_was_seen_calls_still_if_it_is_an_alarm() -> None:
     book = AlarmBook()
     book.open(HERE, "over_voltage", "", Severity.ALARM, 1.0)
