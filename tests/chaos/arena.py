@@ -260,9 +260,11 @@ class Arena(Hall):
         variables = {**self.environment, **(environment or {})}
         return self.spawn(kind, "--config", str(path), name=name, environment=variables, prefix=prefix)
 
-    async def balanced(self, **station: int | str) -> tuple[Popen[bytes], Popen[bytes]]:
+    async def balanced(
+        self, *, server_port: int | None = None, **station: int | str
+    ) -> tuple[Popen[bytes], Popen[bytes]]:
         """Start equalizer, station and load; return the first two once the loop is balanced."""
-        equalizer = self.lead()
+        equalizer = self.lead() if server_port is None else self.lead(port=server_port)
         battery = self.equalize(**station)
         self.load = Foreign(self)
         self.load.set_power(LOAD_W)

@@ -34,9 +34,12 @@ disk) is skipped without it.
 What holds everywhere:
 
 - An equalization channel is at 0 W at most 60 s after the telemetry that the last obeyed setpoint rested on, whatever
-  fails; it gets there on its ramp. Local limits and protection are stronger than any setpoint.
-- Nothing that was acknowledged is lost: mode, alarm and epoch are stored before they are confirmed.
-- Once the cause is gone, everything is back within 15 s, without a person; an alarm of a channel waits for one.
+  fails; it gets there on its ramp. Local limits and protection are stronger than any setpoint. Only where the station's
+  process stands still, or its equipment does not answer, the equipment is on its own: its watchdog has to see to it.
+- Nothing that was acknowledged is lost: mode, alarm and epoch are stored before they are confirmed. A disk that takes
+  nothing stops nobody; it is told by an alarm, and what waits is stored once there is room.
+- Once the cause is gone, everything is back within 15 s, without a person, unless a row says otherwise; an alarm of a
+  channel waits for a person.
 - A fault is told by one log line and one event when it begins, and by one of each when it ends. What happens without a
   connection is told when there is one again, with the time at which it happened.
 

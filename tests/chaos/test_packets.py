@@ -25,15 +25,16 @@ async def met(arena: Arena, load_w: float) -> float:
 
 
 @fault(
-    "The connection is reset",
-    "The station connects again and publishes everything anew; its lease runs on meanwhile.",
+    "The connections are reset",
+    "Station and equalizer connect again and publish everything anew; the lease runs on meanwhile.",
     {"back": 15.0},
 )
 async def test_a_reset(arena: Arena, proxy: Proxy) -> Measured:
-    await arena.balanced(port=proxy.port)
+    await arena.balanced(server_port=proxy.port, port=proxy.port)
     back_s = await arena.until_back(await proxy.reset())
     for code in ("connection_lost", "connection_back"):
         await arena.until_told(code, "eq", "station/eq")
+        await arena.until_told(code, "equalizer", "server/equalizer")
     assert arena.told("lease_expired") == 0
     await arena.until_balanced()
     return {"back": back_s}
