@@ -28,7 +28,9 @@ CLUSTER_S = 0.5
 CHANGE_PRICE_S = 1.0
 """A change must save at least the band held for this long."""
 BEAM = 96
-"""Courses of action that are kept from one edge to the next."""
+"""Courses of action that are kept from one edge to the next, with up to `FEW` groups of channels."""
+FEW = 4
+"""Of more groups, each can do something else: fewer courses are kept, so that the search takes no longer."""
 MOMENTS = 20
 """Edges that are looked at."""
 LOCK_PRICE_S = 0.08
@@ -167,6 +169,7 @@ class _Game:
         self.fixed_w = sum(_bound_w(unit) for unit in others)
         self.fixed_pos = any(_range_w(unit)[1] > SAME_W for unit in others)
         self.fixed_neg = any(_range_w(unit)[0] < -SAME_W for unit in others)
+        self.beam = BEAM * FEW // max(len(groups), FEW)
         self.lock_s = settings.delay_s + LOCK_MARGIN_S
         self.lock_w = 0.0
         same = (
@@ -280,7 +283,7 @@ class _Game:
         )
         holds = len(powers_w)
         ranks = np.concatenate([held_ws + self.lock_w * self._locked_s(unlock_s, until_s), rank.ravel()])
-        order = _lowest(ranks, 4 * BEAM)
+        order = _lowest(ranks, 4 * self.beam)
         order = order[ranks[order] < np.inf]
         moved = order >= holds
         kind, level, row, column = np.unravel_index(np.where(moved, order - holds, 0), rank.shape)
@@ -297,7 +300,7 @@ class _Game:
         left_s = np.maximum(after_s - until_s, 0.0)
         signature = np.round(((after_w + 1e3 * left_s) ** 2).sum(1) * 1e-4)
         _, first = np.unique(signature, return_index=True)
-        keep = np.sort(first)[:BEAM]
+        keep = np.sort(first)[: self.beam]
         return _Rows(after_w[keep], after_s[keep], after_ws[keep]), parent[keep], at_s[keep]
 
 
