@@ -4,8 +4,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from schemas.settings import ConfigurationError
 from simulation import tables
 from simulation.plant.run import compete as compete_as_traces
+from simulation.replay import SUFFIX, replay
 from simulation.run import Progress, Result, compete
 from simulation.scenario import Plant, Scenario, read
 from simulation.score import Score, score
@@ -22,21 +24,34 @@ class Outcome:
 
 
 def simulate(
-    path: Path, *, seed: int | None, duration_s: float | None, only: tuple[str, ...], progress: Progress
+    path: Path,
+    *,
+    seed: int | None,
+    duration_s: float | None,
+    only: tuple[str, ...],
+    progress: Progress,
+    against: tuple[Path, ...] = (),
 ) -> Outcome:
-    """Run a scenario.
+    """Run a scenario, or the loads of a recording.
 
     Args:
-        path: its TOML.
+        path: its TOML; or what `zeroloop record` wrote.
         seed: another than the scenario's.
         duration_s: another than the scenario's.
         only: names of the variants that are run; empty: all.
         progress: told the part that is done, 0 to 1.
+        against: equalizer.toml files that a recording's loads are run against too.
 
     Raises:
         ConfigurationError: the scenario, or something that it names, cannot be used.
         DriverConfigurationError: a station's channel cannot be used.
     """
+    if path.suffix == SUFFIX:
+        scenario, results = replay(path, against=against, duration_s=duration_s, only=only, progress=progress)
+        scores = tuple(score(result, scenario.tariff_per_kwh) for result in results)
+        return Outcome(scenario, scenario.seed, results, scores)
+    if against:
+        raise ConfigurationError("--against: is for recordings; a scenario has its variants in its own file")
     scenario = read(path).only(only)
     length_s = scenario.duration_s if duration_s is None else duration_s
     run = compete_as_traces if scenario.plant is Plant.TRACES else compete

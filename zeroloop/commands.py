@@ -444,19 +444,30 @@ def man(out: Annotated[Path | None, typer.Option(help="Write it to this file.")]
 
 @app.command()
 def simulate(
-    scenario: Annotated[Path, typer.Argument(help="The scenario's TOML; simulation/scenarios has some.")],
+    scenario: Annotated[Path, typer.Argument(help="A TOML (simulation/scenarios has some), or a recording.")],
     out: Annotated[Path, typer.Option(help="The folder for the report and the data.")] = Path("simulated"),
     seconds: Annotated[float | None, typer.Option(help="Another length than the scenario's, in virtual time.")] = None,
     seed: Annotated[int | None, typer.Option(help="Another seed than the scenario's.")] = None,
     variant: Annotated[list[str] | None, typer.Option(help="Run this variant only; may be repeated.")] = None,
+    against: Annotated[
+        list[Path] | None, typer.Option(help="For a recording: another equalizer.toml; may be repeated.")
+    ] = None,
 ) -> None:
-    """Run a whole hall in virtual time and report how well it was balanced."""
+    """Run a whole hall, or a recording's loads, in virtual time and report how well it was balanced."""
     from rich.console import Console
 
     from zeroloop.simulating import run
 
     _quiet()
-    run(scenario, out, seed=seed, seconds=seconds, variants=tuple(variant or ()), console=Console())
+    run(
+        scenario,
+        out,
+        seed=seed,
+        seconds=seconds,
+        variants=tuple(variant or ()),
+        console=Console(),
+        against=tuple(against or ()),
+    )
 
 
 @app.command()

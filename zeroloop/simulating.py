@@ -13,9 +13,16 @@ KILO = 1000.0
 
 
 def run(
-    path: Path, out: Path, *, seed: int | None, seconds: float | None, variants: tuple[str, ...], console: Console
+    path: Path,
+    out: Path,
+    *,
+    seed: int | None,
+    seconds: float | None,
+    variants: tuple[str, ...],
+    console: Console,
+    against: tuple[Path, ...] = (),
 ) -> None:
-    """Run a scenario, leave its results in `out`, and print the figures.
+    """Run a scenario or a recording's loads, leave its results in `out`, and print the figures.
 
     Raises:
         ConfigurationError: the scenario cannot be used, or the plotting library is missing.
@@ -24,7 +31,12 @@ def run(
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(path.name, total=1.0)
         outcome = simulate(
-            path, seed=seed, duration_s=seconds, only=variants, progress=lambda done: bar.update(task, completed=done)
+            path,
+            seed=seed,
+            duration_s=seconds,
+            only=variants,
+            progress=lambda done: bar.update(task, completed=done),
+            against=against,
         )
     try:
         write(outcome, out)
