@@ -50,7 +50,7 @@ from zeroloop.commands import app
 from zeroloop.main import main
 
 FOLDER = Path(__file__).parent
-MADE = "<!-- Made by `make reference`; change the code instead. -->\n\n"
+MADE = "<!-- Made by `make reference`; change the code instead. -->"
 HELP_COLUMNS = "100"
 
 Json = dict[str, Any]
@@ -73,6 +73,12 @@ def write() -> None:
         (FOLDER / name).write_text(text, encoding="utf-8")
 
 
+def _made(head: str) -> str:
+    """Say below the title, which the site takes from the first line, how the page came about."""
+    title, _, rest = head.partition("\n")
+    return f"{title}\n\n{MADE}\n{rest}"
+
+
 # ── configuration ────────────────────────────────────────────────────────────────────────────────────────────────
 
 CONFIGURATION = """\
@@ -89,7 +95,7 @@ Keys of tables (not of `[[lists]]`) may be overridden by an environment variable
 
 def configuration() -> str:
     """Return the page of all configuration files."""
-    parts = [MADE + CONFIGURATION]
+    parts = [_made(CONFIGURATION)]
     for title, model, said in (
         ("equalizer.toml", EqualizerSettings, "Read by `zeroloop equalizer --config`. Everything has a default."),
         ("station.toml", StationSettings, "Read by `zeroloop station --config`."),
@@ -235,14 +241,7 @@ def _toml(value: Any) -> str:  # noqa: ANN401 - a TOML value is of any type
 COMMANDS = """\
 # Command line
 
-What `zeroloop COMMAND --help` says, of every command.
-
-| exit code | meaning |
-| ---: | --- |
-| 0 | done |
-| 1 | refused, unanswered, or broken off by a fault |
-| 2 | could not begin: a wrong command line, configuration, file or address; one line on stderr says which |
-| 130 | Ctrl-C |
+What `zeroloop COMMAND --help` says, of every command. How they end: [exit codes](exit-codes.md).
 
 Commands that speak to a loop find its server as a station does: by what they remember, DNS-SD, or this computer.
 `--host` and `--port` name the broker instead, `--config` a configuration or a credentials file that has it.
@@ -252,8 +251,8 @@ Commands that speak to a loop find its server as a station does: by what they re
 def command_line() -> str:
     """Return the page of all commands."""
     root = typer.main.get_command(app)
-    return (
-        MADE + COMMANDS + "".join(f"\n## {path}\n\n```text\n{_help(path)}\n```\n" for path in _paths(root, "zeroloop"))
+    return _made(COMMANDS) + "".join(
+        f"\n## {path}\n\n```text\n{_help(path)}\n```\n" for path in _paths(root, "zeroloop")
     )
 
 
@@ -330,8 +329,7 @@ def metrics() -> str:
     station = StationCollector("s1", tally, lambda: reading)
     process = ProcessCollector(registry=CollectorRegistry())
     return (
-        MADE
-        + METRICS
+        _made(METRICS)
         + _families("The equalizer", [*equalizer.collect(), *process.collect()])
         + _families("A station", station.collect())
     )
@@ -381,7 +379,7 @@ def topics() -> str:
         rows.append(
             f"| `{one.address}` | {payload} | {who} | {one.qos} | {'yes' if one.retain else 'no'} | {one.said} |"
         )
-    parts = [MADE + TOPICS, "\n".join(rows) + "\n", "## Payloads\n"]
+    parts = [_made(TOPICS), "\n".join(rows) + "\n", "## Payloads\n"]
     for name, model in PAYLOADS.items():
         parts.append(f"### {name}\n\n{inspect.getdoc(model)}\n")
         parts += _fields(model)
@@ -420,7 +418,7 @@ The words that messages, metrics and logs use, each with what it means. What to 
 
 def reasons() -> str:
     """Return the page of all words."""
-    parts = [MADE + REASONS]
+    parts = [_made(REASONS)]
     parts.append(_words("Phases of the loop", "`phase` of the balance and of the announcement.", Phase))
     meaning = "`last_decision.reason`, `zeroloop_decisions_total`, and `reason` in the decision log."
     parts.append(_words("Why a setpoint was sent", meaning, Reason, SENT))

@@ -14,7 +14,6 @@ from equalizer.config import EqualizerSettings
 from schemas.settings import parse
 from schemas.topics import WELL_KNOWN_FILTER
 from station.config import StationSettings
-from zeroloop.main import main
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
@@ -209,24 +208,6 @@ def test_the_announcement_says_what_a_station_looks_for(file: str, kind: str, po
 
 
 # ── README.md ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def commands() -> list[tuple[str, tuple[str, ...]]]:
-    """The commands of zeroloop in the README's code blocks, each with its options."""
-    blocks = re.findall(r"```sh\n(.*?)```", (DEPLOY / "README.md").read_text(), re.DOTALL)
-    text = "\n".join(blocks).replace("\\\n", " ")
-    found = re.findall(r"bin/zeroloop ((?:(?:credentials|audit|dashboard-user) )?[a-z-]+)((?: +[^\s#|&;]+)*)", text)
-    return sorted({(name, tuple(re.findall(r"--[a-z-]+", rest))) for name, rest in found})
-
-
-def test_the_readme_uses_only_commands_and_options_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
-    used = commands()
-    assert {"broker", "equalizer", "station", "discover", "watch"} <= {name for name, _ in used}
-    for name in {name for name, _ in used}:
-        assert main([*name.split(), "--help"]) == 0, f"zeroloop {name}: {capsys.readouterr().err}"
-        said = capsys.readouterr().out
-        for option in (option for other, options in used if other == name for option in options):
-            assert option in said, f"zeroloop {name} has no {option}"
 
 
 def test_the_readme_names_only_files_that_are_there() -> None:

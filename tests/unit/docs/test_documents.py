@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
 DOCUMENTS = sorted([*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "deploy/README.md"])
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
-GROUPS = {"audit", "credentials", "dashboard-user"}
+GROUPS = {"audit", "conform", "credentials", "dashboard-user"}
 
 
 def name_of(path: Path) -> str:
