@@ -162,7 +162,7 @@ def test_an_alarm_comes_first_is_seen_kept_and_notified(stranger: Stranger, open
     assert stranger.asked == ["clear_alarm"]
     row.get_by_role("button", name="Seen", exact=True).click()
     stranger.say()
-    seen = page.get_by_role("region", name="Seen")
+    seen = page.get_by_role("region", name="Seen", exact=True)
     expect(seen).to_contain_text("x1 / 1: over-voltage")
     expect(seen).to_contain_text("over after")
     expect(page.get_by_role("region", name="Open")).not_to_contain_text("x1 / 1")
