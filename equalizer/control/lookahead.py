@@ -178,8 +178,12 @@ class _Game:
             & (self.highest_w[:, None] == self.highest_w)
             & (self.sign_w[:, None] == self.sign_w)
         )
-        self.alike = np.tril(same, -1) if not self.lossy else np.zeros_like(same)
-        """By column: the earlier ones that can do the same."""
+        self.twins: tuple[Indices, ...] = () if self.lossy else np.nonzero(np.tril(same, -1))
+        """Pairs of columns that can do the same, the later ones first."""
+        self.later = (
+            np.equal.outer(self.twins[0], np.arange(len(groups))) if self.twins and len(self.twins[0]) else None
+        )
+        self.others = ~np.eye(len(groups), dtype=bool)
         self._divide(now_s, ahead, [*(unit for group in groups for unit in group), *others])
 
     def _divide(self, now_s: float, ahead: Course, units: Sequence[Unit]) -> None:
@@ -250,7 +254,7 @@ class _Game:
 
     def _locked_s(self, unlock_s: Floats, at_s: float) -> Floats:
         """Return for how long channels are still locked then, all together."""
-        total_s: Floats = np.maximum(unlock_s - at_s, 0.0).sum(-1)
+        total_s: Floats = np.add.reduce(np.maximum(unlock_s - at_s, 0.0), -1)
         return total_s
 
     def _expanded(self, number: int, rows: "_Rows") -> tuple["_Rows", Indices, Floats]:
@@ -261,16 +265,16 @@ class _Game:
         """
         begin_s, until_s, asked_w = self.stretches[number]
         powers_w, unlock_s = rows.powers_w, rows.unlock_s
-        total_w = powers_w.sum(1)
+        total_w = np.add.reduce(powers_w, 1)
         goal_w = asked_w + self.later_w[number] - self.fixed_w
         held_w = np.abs(goal_w - total_w)
         held_ws = rows.cost_ws + held_w * (until_s - begin_s)
         ready_s = np.maximum(unlock_s, begin_s)
         free = ready_s < until_s if until_s > begin_s else ready_s <= begin_s
-        if not free.any():
+        if not np.count_nonzero(free):
             return _Rows(powers_w, unlock_s, held_ws), np.arange(len(powers_w)), np.full(len(powers_w), begin_s)
-        ways = _Ways(self, number, rows, free, ready_s)
-        gone_s = np.stack([ways.change_s, ways.takeover_s])  # kind, row, column, or kind, level, row, column
+        ways = _Ways(self, number, rows, free=free, ready_s=ready_s, total_w=total_w)
+        gone_s = ways.gone_s
         cost_ws = (
             (rows.cost_ws - held_w * begin_s)[:, None]
             + held_w[:, None] * gone_s
@@ -278,29 +282,30 @@ class _Game:
             + ways.price_ws
         )
         cost_ws[~ways.able] = np.inf
+        locked_s = self._locked_s(unlock_s, until_s)
         rank = cost_ws + self.lock_w * (
-            self._locked_s(unlock_s, until_s)[:, None] + ways.changes * np.maximum(gone_s + self.lock_s - until_s, 0.0)
+            locked_s[:, None] + ways.changes * np.maximum(gone_s + self.lock_s - until_s, 0.0)
         )
         holds = len(powers_w)
-        ranks = np.concatenate([held_ws + self.lock_w * self._locked_s(unlock_s, until_s), rank.ravel()])
+        ranks = np.concatenate([held_ws + self.lock_w * locked_s, rank.ravel()])
         order = _lowest(ranks, 4 * self.beam)
         order = order[ranks[order] < np.inf]
         moved = order >= holds
-        kind, level, row, column = np.unravel_index(np.where(moved, order - holds, 0), rank.shape)
+        place = np.where(moved, order - holds, 0)
+        takes_over, level_place = np.divmod(place, rank[0].size)
+        row, column = np.divmod(level_place % powers_w.size, powers_w.shape[1])
         parent = np.where(moved, row, order)
-        after_w, after_s = powers_w[parent], unlock_s[parent]
-        at_s = np.where(moved, gone_s[kind, level, row, column], begin_s)
-        put_out = ways.rest[row, column] & (moved & (kind == 1))[:, None]
-        after_w[put_out] = 0.0
-        pick = np.flatnonzero(moved)
-        after_w[pick, column[pick]] = ways.power_w[kind, level, row, column][pick]
-        changed = after_w != powers_w[parent]
-        after_s = np.where(changed, at_s[:, None] + self.lock_s, after_s)
-        after_ws = np.where(moved, cost_ws[kind, level, row, column], held_ws[parent])
+        before_w = powers_w[parent]
+        after_w = before_w.copy()
+        at_s = np.where(moved, gone_s.reshape(2, -1)[takes_over, level_place % powers_w.size], begin_s)
+        after_w[ways.working[row] & (moved & (takes_over == 1))[:, None]] = 0.0
+        (pick,) = moved.nonzero()
+        after_w[pick, column[pick]] = ways.power_w.ravel()[place[pick]]
+        after_s = np.where(after_w != before_w, at_s[:, None] + self.lock_s, unlock_s[parent])
+        after_ws = np.where(moved, cost_ws.ravel()[place], held_ws[parent])
         left_s = np.maximum(after_s - until_s, 0.0)
-        signature = np.round(((after_w + 1e3 * left_s) ** 2).sum(1) * 1e-4)
-        _, first = np.unique(signature, return_index=True)
-        keep = np.sort(first)[: self.beam]
+        signature = np.round(np.add.reduce((after_w + 1e3 * left_s) ** 2, 1) * 1e-4)
+        keep = _first_of_each(signature)[: self.beam]
         return _Rows(after_w[keep], after_s[keep], after_ws[keep]), parent[keep], at_s[keep]
 
 
@@ -316,58 +321,92 @@ class _Rows:
 class _Ways:
     """What can be done in a stretch: arrays of kind (0: one changes; 1: one takes over), level, row and column."""
 
-    def __init__(self, game: _Game, number: int, rows: _Rows, free: Flags, ready_s: Floats) -> None:
+    def __init__(self, game: _Game, number: int, rows: _Rows, *, free: Flags, ready_s: Floats, total_w: Floats) -> None:
         powers_w = rows.powers_w
-        total_w = powers_w.sum(1)
         levels_w = np.array(game.levels_w(number))[:, None, None] - game.fixed_w
+        shape = len(levels_w), *powers_w.shape
         signs_pos, signs_neg = powers_w > game.sign_w, powers_w < -game.sign_w
         bound_pos, bound_neg = game.pos[number] or game.fixed_pos, game.neg[number] or game.fixed_neg
         working = free & (signs_pos | signs_neg)
-        self.rest = working[:, None, :] & ~np.eye(powers_w.shape[1], dtype=bool)
-        """By row and column: the others that go to 0 W when this one takes over."""
-        self.change_s = np.broadcast_to(ready_s, (len(levels_w), *ready_s.shape))
-        others_s = np.where(self.rest, ready_s[:, None, :], self.change_s[0][:, :, None]).max(2)
-        self.takeover_s = np.broadcast_to(others_s, self.change_s.shape)
+        self.working = working
+        """By row: those of which the others go to 0 W when one takes over."""
+        self.gone_s = np.empty((2, 1, *powers_w.shape))
+        """When: for all levels the same."""
+        self.gone_s[0] = ready_s
+        last_s = np.maximum.reduce(np.where(working, ready_s, -np.inf), 1, keepdims=True)
+        np.maximum(ready_s, last_s, out=self.gone_s[1, 0])
         stays_w = total_w[:, None] - powers_w
-        left_w = total_w[:, None] - np.where(working, powers_w, 0.0).sum(1)[:, None] - np.where(working, 0.0, powers_w)
-        change_w = _between(
-            levels_w - stays_w,
-            np.where((signs_pos.sum(1)[:, None] - signs_pos > 0) | bound_pos, 0.0, game.lowest_w),
-            np.where((signs_neg.sum(1)[:, None] - signs_neg > 0) | bound_neg, 0.0, game.highest_w),
-        )
-        takeover_w = _between(
-            levels_w - left_w,
-            np.where(np.any(signs_pos & ~free, axis=1, keepdims=True) | bound_pos, 0.0, game.lowest_w),
-            np.where(np.any(signs_neg & ~free, axis=1, keepdims=True) | bound_neg, 0.0, game.highest_w),
-        )
-        self.power_w = np.stack([change_w, takeover_w])
+        worked_w = np.where(working, powers_w, 0.0)
+        left_w = total_w[:, None] - np.add.reduce(worked_w, 1)[:, None] - np.where(working, 0.0, powers_w)
+        self.power_w = np.empty((2, *shape))
         """The power that the column gets."""
-        self.total_w = np.stack([stays_w + change_w, left_w + takeover_w])
+        _between(
+            levels_w - stays_w,
+            game.lowest_w if not bound_pos else 0.0,
+            game.highest_w if not bound_neg else 0.0,
+            no_lower=signs_pos @ game.others if not bound_pos else None,
+            no_higher=signs_neg @ game.others if not bound_neg else None,
+            out_w=self.power_w[0],
+        )
+        _between(
+            levels_w - left_w,
+            game.lowest_w if not bound_pos else 0.0,
+            game.highest_w if not bound_neg else 0.0,
+            no_lower=np.logical_or.reduce(signs_pos & ~free, axis=1, keepdims=True) if not bound_pos else None,
+            no_higher=np.logical_or.reduce(signs_neg & ~free, axis=1, keepdims=True) if not bound_neg else None,
+            out_w=self.power_w[1],
+        )
+        self.total_w = np.empty((2, *shape))
+        np.add(stays_w, self.power_w[0], out=self.total_w[0])
+        np.add(left_w, self.power_w[1], out=self.total_w[1])
         delta_w = self.power_w - powers_w
-        release_w = game.settings.release_w
         shrinks = np.where(total_w > 0.0, levels_w[..., 0] < total_w, levels_w[..., 0] > total_w)[..., None]
-        able = free & ~_twins(rows, game)
-        self.able = np.stack([able & (np.abs(delta_w[0]) > release_w), able & self.rest.any(2) & shrinks])
-        others = self.rest.sum(2)
-        differs = delta_w != 0.0
-        self.changes = np.stack([np.broadcast_to(1.0, change_w.shape), others + differs[1]])
+        able = free if game.later is None else free & ~_twins(rows, game.twins, game.later)
+        self.able = np.empty((2, *shape), dtype=bool)
+        np.logical_and(able, np.abs(delta_w[0]) > game.settings.release_w, out=self.able[0])
+        others = working @ game.others.astype(np.float64)
+        np.logical_and(able & (others > 0.0), shrinks, out=self.able[1])
+        self.changes = np.empty((2, *shape))
+        self.changes[0] = 1.0
+        np.add(others, delta_w[1] != 0.0, out=self.changes[1])
         self.price_ws = game.price_ws * (self.changes + 0.5 * game.charge * np.sign(delta_w))
         if game.lossy:
             self.price_ws = self.price_ws + game.loss_ws(self.power_w)
 
 
-def _between(value_w: Floats, low_w: Floats, high_w: Floats) -> Floats:
-    within_w: Floats = np.minimum(np.maximum(value_w, low_w), high_w)
-    return within_w
+def _first_of_each(values: Floats) -> Indices:
+    """Return the index of the first of each value, the lowest index first."""
+    order = np.argsort(values, kind="stable")
+    ranked = values[order]
+    first = np.empty(len(order), dtype=bool)
+    first[:1] = True
+    np.not_equal(ranked[1:], ranked[:-1], out=first[1:])
+    return np.sort(order[first])
 
 
-def _twins(rows: _Rows, game: _Game) -> Flags:
+def _between(
+    value_w: Floats,
+    low_w: Floats | float,
+    high_w: Floats | float,
+    *,
+    no_lower: Flags | None,
+    no_higher: Flags | None,
+    out_w: Floats,
+) -> None:
+    """Cut powers to a range; where it is flagged, that goes no lower, or no higher, than 0 W."""
+    if no_lower is not None:
+        low_w = np.where(no_lower, 0.0, low_w)
+    if no_higher is not None:
+        high_w = np.where(no_higher, 0.0, high_w)
+    np.minimum(np.maximum(value_w, low_w), high_w, out=out_w)
+
+
+def _twins(rows: _Rows, twins: tuple[Indices, ...], later: Flags) -> Flags:
     """Return which columns are in the same place as an earlier one that can do the same: one of them is enough."""
-    here = (rows.powers_w[:, :, None] == rows.powers_w[:, None, :]) & (
-        rows.unlock_s[:, :, None] == rows.unlock_s[:, None, :]
-    )
-    twins: Flags = (here & game.alike).any(2)
-    return twins
+    second, first = twins
+    here = (rows.powers_w[:, second] == rows.powers_w[:, first]) & (rows.unlock_s[:, second] == rows.unlock_s[:, first])
+    there: Flags = here @ later
+    return there
 
 
 def _lowest(ranks: Floats, count: int) -> Indices:

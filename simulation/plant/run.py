@@ -1,5 +1,6 @@
 """Controllers set against a hall of arrays, second by second."""
 
+import gc
 from array import array
 from collections.abc import Sequence
 from math import ceil
@@ -153,11 +154,15 @@ def race(loads: PlantLoads, contests: Sequence[PlantContest], progress: Progress
         contests: their halls may differ in what is led, but in nothing else.
         progress: told the virtual seconds that have passed.
     """
-    for second in range(loads.length_s):
-        measured_w = loads.measured_w(second)
-        for contest in contests:
-            contest.second(second, measured_w)
-        if (second + 1) % PROGRESS_S == 0 or second + 1 == loads.length_s:
-            progress(second + 1.0)
+    gc.freeze()  # of a day's objects none is ever freed; to look through them again and again takes long
+    try:
+        for second in range(loads.length_s):
+            measured_w = loads.measured_w(second)
+            for contest in contests:
+                contest.second(second, measured_w)
+            if (second + 1) % PROGRESS_S == 0 or second + 1 == loads.length_s:
+                progress(second + 1.0)
+    finally:
+        gc.unfreeze()
     load_w = array("d", loads.load_w.tobytes())
     return tuple(contest.result(load_w) for contest in contests)
