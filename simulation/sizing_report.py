@@ -196,7 +196,7 @@ CELLS: tuple[tuple[str, Callable[[Bought], str]], ...] = (
     ("kW each", lambda one: f"{one.size.rating_w / KILO:g}"),
     ("kWh each", lambda one: f"{one.size.capacity_wh / KILO:g}"),
     ("kW in all", lambda one: f"{one.size.power_w / KILO:g}"),
-    ("avoided, kWh a day", lambda one: f"{one.avoided_wh_per_day / KILO:.1f}"),
+    ("avoided, kWh a day", lambda one: f"{one.avoided_wh_per_day / KILO:.{1 if one.avoided_wh_per_day < 1e6 else 0}f}"),
     ("saved a day", lambda one: f"{one.saved_per_day:.2f}"),
     ("mean |total|, kW", lambda one: f"{one.residual_w / KILO:.2f}"),
     ("left over", lambda one: f"{one.residual_ratio:.1%}"),
@@ -206,7 +206,7 @@ CELLS: tuple[tuple[str, Callable[[Bought], str]], ...] = (
         lambda one: (
             ""
             if one.lowest_soc_ratio is None or one.highest_soc_ratio is None
-            else f"{one.lowest_soc_ratio:.0%} to {one.highest_soc_ratio:.0%}"
+            else f"{100.0 * one.lowest_soc_ratio:.0f}-{100.0 * one.highest_soc_ratio:.0f} %"
         ),
     ),
 )

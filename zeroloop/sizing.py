@@ -136,8 +136,9 @@ def run(
     )
     write(sized, out)
     table = Table(title=f"{sized.title}, seed {sized.seed}, {length_s / 3600.0:.2f} h")
-    for name, _ in CELLS:
-        table.add_column(name, justify="right")
+    for name, cell in CELLS:
+        # On a narrow screen the names are broken, the figures never.
+        table.add_column(name, justify="right", min_width=max(len(cell(one)) for one in sized.bought))
     for one in sized.bought:
         table.add_row(*(cell(one) for _, cell in CELLS), style="bold" if one is sized.advice.enough else "")
     console.print(table)
