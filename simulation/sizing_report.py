@@ -186,7 +186,7 @@ def _left(axes: list[Axes], *, sized: Sized) -> None:
         axes[1].plot(counts, changes, line, marker="o", ms=3, lw=1.0, color=color, label=name)
     axes[0].set(xlabel="channels", ylabel="left over, % of the load", ylim=(0.0, None))
     axes[1].set(xlabel="channels", ylabel="changes per channel and h", ylim=(0.0, None))
-    axes[1].legend(loc="upper right", fontsize=7)
+    axes[1].legend(loc="center right", fontsize=7)
     for one in axes:
         one.xaxis.set_major_locator(MaxNLocator(integer=True))
 
@@ -196,7 +196,7 @@ CELLS: tuple[tuple[str, Callable[[Bought], str]], ...] = (
     ("kW each", lambda one: f"{one.size.rating_w / KILO:g}"),
     ("kWh each", lambda one: f"{one.size.capacity_wh / KILO:g}"),
     ("kW in all", lambda one: f"{one.size.power_w / KILO:g}"),
-    ("avoided, kWh a day", lambda one: f"{one.avoided_wh_per_day / KILO:.{1 if one.avoided_wh_per_day < 1e6 else 0}f}"),
+    ("avoided, kWh a day", lambda one: f"{one.avoided_wh_per_day / KILO:.1f}"),
     ("saved a day", lambda one: f"{one.saved_per_day:.2f}"),
     ("mean |total|, kW", lambda one: f"{one.residual_w / KILO:.2f}"),
     ("left over", lambda one: f"{one.residual_ratio:.1%}"),
