@@ -32,6 +32,8 @@ def main(arguments: list[str]) -> int:
         return _complain(error.format_message())
     except KeyboardInterrupt:
         return 130
+    except typer.Abort:  # asked, and nobody was there to answer; a Ctrl-C there ends so, too
+        return _complain("nothing was done: the question was not answered", REFUSED)
     except BrokenPipeError:  # the reader (`| head`) has seen enough
         sys.stdout = None  # nothing is left to flush to
         return DONE

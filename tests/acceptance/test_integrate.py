@@ -42,12 +42,12 @@ class Reader:
         """Run a block to its end and return what it says."""
         process = await asyncio.create_subprocess_exec(
             "sh", "-euc", self._text("sh", name), cwd=self.hall.folder, env=self.environment,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
         try:
-            said, _ = await asyncio.wait_for(process.communicate(), 20.0)
+            said, _ = await asyncio.wait_for(process.communicate(), 30.0)
         except TimeoutError:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # the shell, and what it waits for
             await process.wait()
             pytest.fail(f"{name}: no end\n{self.hall.story()}")
         assert process.returncode == 0, f"{name}: {said.decode()}"
@@ -112,7 +112,8 @@ async def test_every_command_of_the_document_does_what_it_says(hall: Hall) -> No
     # A station of one's own: it is balanced with, and refuses what it must.
     reader.save("my_station.py")
     station = reader.start("my_station")
-    await hall.until(lambda: hall.telemetry("my-station", "1") is not None)
+    # Its status goes out once it has subscribed; its first telemetry may be sooner, and a command then find nobody.
+    await hall.until(lambda: hall.status("my-station") and hall.telemetry("my-station", "1"))
     assert '"accepted"' in await reader.run("equalize")
     await hall.until(lambda: abs(hall.power_w("my-station", "1") + 5000.0) < 300.0, what="it takes the load's opposite")
     assert '"sim"' in await reader.run("look at it")

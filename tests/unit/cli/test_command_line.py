@@ -1,5 +1,6 @@
 """The command line itself: what it takes, and what it says of what it does not take."""
 
+import io
 import logging
 import subprocess
 import sys
@@ -68,6 +69,16 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
     assert f"Usage: zeroloop {command}" in capsys.readouterr().out
+
+
+def test_a_question_that_nobody_answers_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    assert main(["conform", "station", "--station", "s1"]) == 1
+    assert (
+        capsys.readouterr().err.splitlines()[-1].endswith("zeroloop: nothing was done: the question was not answered")
+    )
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
