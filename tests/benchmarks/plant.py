@@ -30,7 +30,7 @@ def measure(seconds: float | None) -> list[str]:
     reference_s = time.process_time() - begin_s
     lines = [
         f"{len(loads.keys)} test channels over {length_s / 3600.0:.2g} h. The reference is {PASSES} sums over them",
-        "in every second. The time of a run is without that of the hall and its loads, which are made once for all variants;",
+        "in every second. The time of a run is without that of the hall and its loads, which are made once for all;",
         "a good part of that is the same for any length, so a short run's 24 h are too many there.",
         "",
         "| | CPU s | CPU s for 24 h | by the reference |",
