@@ -29,7 +29,7 @@ def closure(name: str, extras: tuple[str, ...], found: dict[str, str]) -> None:
 
 if __name__ == "__main__":
     found: dict[str, str] = {}
-    closure("zeroloop", ("dev", "fuzz"), found)
+    closure("zeroloop", ("dev", "fuzz", "mutation", "nats", "dashboard", "simulation", "docs"), found)
     closure("hatchling", (), found)
     del found["zeroloop"]
     print(HEAD)  # noqa: T201 - its output is the file
