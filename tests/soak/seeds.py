@@ -21,4 +21,6 @@ def played(name: str, seed: int) -> list[str]:
         found: list[str] = import_module(f"tests.soak.{name}").play(seed)
     except Exception:  # noqa: BLE001 - whatever it is, the seed must be named
         return traceback.format_exc().rstrip().splitlines()[-12:]
+    finally:
+        logging.disable(logging.NOTSET)
     return found
