@@ -148,6 +148,8 @@ class Probe:
         self.seq = 0
         self.power_w = 0.0
         self.applied_w = 0.0
+        self.last: dict[str, object] | None = None
+        """What the equalization channel says of its last setpoint."""
         self.answered: Callable[[], bool] = lambda: False
         self.waiting_for = ""
         self.client = Client(CallbackAPIVersion.VERSION2, client_id="probe")
@@ -173,8 +175,10 @@ class Probe:
             if self.waiting_for == "echo":
                 self.came_s = now_s
             return
-        steps = json.loads(message.payload)["steps"]
-        power_w = steps[0]["power_w"]
+        setpoint = json.loads(message.payload)
+        power_w = setpoint["steps"][0]["power_w"]
+        said = {key: setpoint[key] for key in ("server", "epoch", "seq")}
+        self.last = {**said, "result": "applied", "reason": None, "expires_in_s": setpoint["ttl_s"]}
         if self.waiting_for == "setpoint" and abs(power_w - self.applied_w) > 1.0:
             self.came_s = now_s
         self.applied_w = power_w
@@ -197,7 +201,7 @@ class Probe:
         }
         if channel == "eq":
             limits = {"charge_limit_w": 60000.0, "discharge_limit_w": 60000.0, "ramp_w_per_s": 1e9}
-            payload["equalization"] = {**limits, "applied_w": power_w, "last": None}
+            payload["equalization"] = {**limits, "applied_w": power_w, "last": self.last}
         self.client.publish(f"zeroloop/v1/main/station/probe/channel/{channel}/telemetry", json.dumps(payload))
 
     def time_of(self, waiting_for: str, send: Callable[[], object], timeout_s: float = 3.0) -> float | None:
@@ -214,7 +218,7 @@ class Probe:
         """Change the load by 20 kW and return how long the setpoint took."""
         self.say("eq")
         self.say("load")
-        time.sleep(0.15)
+        time.sleep(0.5)  # longer than the last change holds the channel, the network's jitter included
         self.power_w = 20000.0 if self.power_w <= 0.0 else -20000.0
         return self.time_of("setpoint", lambda: self.say("load"))
 
@@ -223,7 +227,7 @@ class Probe:
         return self.time_of("echo", lambda: self.client.publish("bench/there", b"x" * 300))
 
 
-def reaction(bench: Bench, samples: int = 300) -> list[str]:
+def reaction(bench: Bench, samples: int = 200) -> list[str]:
     words = ["echo", "127.0.0.1", str(bench.broker.port), "bench/there", "bench/back"]
     echo = spawn([str(bench.reference), *words])
     try:
