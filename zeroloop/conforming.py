@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from conform.equalizer import EqualizerTrial
     from conform.record import Record, Verdict
+    from conform.station import StationTrial
     from schemas.settings import BrokerSettings
 
 app = typer.Typer(
@@ -81,10 +83,7 @@ def station(
         provoke=provoke,
         progress=_progress,
     )
-    verdicts = asyncio.run(trial.run())
-    if traffic is not None:
-        _write(trial.record, traffic)
-    _print(verdicts, RULES, as_json=as_json)
+    _tried(trial, RULES, traffic, as_json=as_json)
 
 
 @app.command()
@@ -116,10 +115,7 @@ def equalizer(
         quick=quick,
         progress=_progress,
     )
-    verdicts = asyncio.run(trial.run())
-    if traffic is not None:
-        _write(trial.record, traffic)
-    _print(verdicts, RULES, as_json=as_json)
+    _tried(trial, RULES, traffic, as_json=as_json)
 
 
 def _broker(host: str | None, port: int | None, loop: str, config: Path | None) -> "BrokerSettings":
@@ -137,6 +133,16 @@ def _finite(option: str, power_w: float) -> None:
 
     if not (math.isfinite(power_w) and power_w > 0.0):
         raise ConfigurationError(f"{option}: must be a finite number above 0, not {power_w}")
+
+
+def _tried(
+    trial: "StationTrial | EqualizerTrial", rules: Mapping[str, str], traffic: Path | None, *, as_json: bool
+) -> None:
+    """Run a trial, keep what was said where that is asked for, and print what came of it."""
+    verdicts = asyncio.run(trial.run())
+    if traffic is not None:
+        _write(trial.record, traffic)
+    _print(verdicts, rules, as_json=as_json)
 
 
 def _write(record: "Record", file: Path) -> None:
