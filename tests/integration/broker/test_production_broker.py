@@ -117,7 +117,7 @@ def heard(hall: Hall, production_broker: RunningBroker) -> dict[str, set[tuple[s
         assert [publisher.wait(30) for publisher in publishers] == [0] * len(TOPICS)
     time.sleep(0.5)
     for listener in listeners:
-        listener.terminate()
+        listener.kill()
         listener.wait(30.0)
     return {who: set(said(file.read_text())) for who, file in files.items()}
 
@@ -151,7 +151,7 @@ def test_the_spy_hears_nothing_that_was_retained_either(
     listener = hall.listen("page", tmp_path / "page")
     until(lambda: "secret" in (tmp_path / "page").read_text())
     for process in (spy, listener):
-        process.terminate()
+        process.kill()
         process.wait(30.0)
     assert "secret" not in (tmp_path / "spy").read_text()
     hall.publish("s1", f"{S1}/channel/1/telemetry", "", "-r")
@@ -172,7 +172,7 @@ def test_a_will_in_anothers_name_is_never_published(
         dying.kill()
         dying.wait()
     until(lambda: f"gone-{S2}/status" in (tmp_path / "heard").read_text())
-    listener.terminate()
+    listener.kill()
     listener.wait(30.0)
     text = (tmp_path / "heard").read_text()
     assert f"gone-{S1}" not in text
@@ -278,7 +278,7 @@ def test_a_revoked_name_is_refused_after_a_reload_and_its_open_connection_has_no
     until(lambda: "for-s8" in (tmp_path / "heard").read_text())
     time.sleep(0.5)
     for process in (listener, ear, open_connection):
-        process.terminate()
+        process.kill()
         process.wait(30.0)
     open_connection.stdin.close()
     text = (tmp_path / "heard").read_text()
@@ -309,7 +309,7 @@ def test_the_longest_message_arrives_and_a_longer_one_does_not(
         payload.write_bytes(b"x" * size)
         hall.mosquitto_pub("s1", "-t", f"{S1}/status", "-f", str(payload), "-q", "0")
     until(lambda: "length 65536" in (tmp_path / "heard").read_text())
-    listener.terminate()
+    listener.kill()
     listener.wait(30.0)
     assert "length 65537" not in (tmp_path / "heard").read_text()
 
@@ -344,7 +344,7 @@ def test_what_was_saved_survives_a_kill(tmp_path: Path) -> None:
     with hall.start(tmp_path / "broker"):
         listener = hall.listen("page", tmp_path / "heard")
         until(lambda: f"{S1}/status offline" in (tmp_path / "heard").read_text())
-        listener.terminate()
+        listener.kill()
         listener.wait(30.0)
 
 
@@ -352,7 +352,7 @@ def test_no_secret_is_in_the_brokers_log_nor_on_any_command_line(
     hall: Hall, production_broker: RunningBroker, tmp_path: Path
 ) -> None:
     listener = hall.listen("s1", tmp_path / "heard")
-    listener.terminate()
+    listener.kill()
     listener.wait(30.0)
     keys = [
         line
