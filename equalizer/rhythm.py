@@ -6,7 +6,8 @@ from collections.abc import Callable
 Cycle = Callable[[float, float | None, float | None], float]
 
 _REST = 4.0
-"""A cycle that took a time is followed by this many times as much for reading, so that the link never starves."""
+"""A cycle that took a time is followed by this many times as much for reading, so that the link never starves; by no
+more than the longest time, because a process that was frozen within a cycle did not decide for so long."""
 
 
 class Rhythm:
@@ -85,6 +86,6 @@ class Rhythm:
             self.fail(error)
             return
         ended_s = self._clock()
-        self._rested_s = ended_s + _REST * (ended_s - now_s)
+        self._rested_s = ended_s + min(_REST * (ended_s - now_s), self._longest_s)
         if self._running and self._next is None:
             self._schedule(min(due_s, now_s + self._longest_s))

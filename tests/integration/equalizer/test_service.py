@@ -288,6 +288,7 @@ async def test_a_stalled_server_begins_anew_when_it_wakes(mosquitto: Mosquitto, 
         process = start_process(mosquitto.port, tmp_path)
         try:
             await until(lambda: abs(eq.channels["1"].power_w + LOAD_W) < 1.0)
+            await until(lambda: newest(observer, "server")["phase"] == "balancing")
             os.kill(process.pid, signal.SIGSTOP)
             await asyncio.sleep(4.0)
             phases = len(observer.said("server"))

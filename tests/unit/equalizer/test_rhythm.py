@@ -65,6 +65,22 @@ async def test_a_standstill_is_noticed_at_the_first_cycle_after_it() -> None:
     assert gaps[0] == pytest.approx(0.5, abs=0.1)
 
 
+async def test_a_standstill_within_a_cycle_is_noticed_after_no_more_than_the_longest_time() -> None:
+    cycles = Cycles(next_s=60.0)
+
+    def frozen_once(now_s: float, asked_s: float | None, gap_s: float | None) -> float:
+        if not cycles.calls:
+            time.sleep(0.5)
+        return cycles(now_s, asked_s, gap_s)
+
+    rhythm = Rhythm(frozen_once, clock=time.monotonic, longest_s=0.1, stalled_s=0.3)
+    rhythm.start()
+    await asyncio.sleep(0.9)
+    rhythm.stop()
+    assert cycles.calls[1][2] == pytest.approx(0.6, abs=0.15)
+    assert [gap_s for _, _, gap_s in cycles.calls[2:] if gap_s is not None] == []
+
+
 async def test_after_the_stop_nothing_runs() -> None:
     cycles = Cycles(next_s=0.01)
     rhythm = Rhythm(cycles, clock=time.monotonic, longest_s=1.0, stalled_s=60.0)
