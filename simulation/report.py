@@ -3,20 +3,17 @@
 from collections.abc import Callable, Iterable
 from functools import partial
 from html import escape
-from io import StringIO
-from string import Template
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from equalizer.control.residual import Cause
 from simulation.clock import BEGIN_S
 from simulation.run import Result
 from simulation.scenario import Scenario
 from simulation.score import Score
+from simulation.sheet import EQUALIZATION, LOAD, STYLE, TOTAL, VARIANTS, Row, sheet, svg, table
 
 KILO = 1000.0
 OPENED = 2
@@ -27,21 +24,6 @@ BINS = 900
 AROUND_S = 75.0
 """On either side of a close look."""
 NOT_SPLIT = "not split"
-LOAD, TOTAL, EQUALIZATION = "#9aa5b1", "#0b6e99", "#d9822b"
-VARIANTS = ("#0b6e99", "#d9822b", "#5b8c5a", "#8e5ea2", "#b33f40", "#4d4d4d", "#c2a83e", "#3aa6a0")
-STYLE: Any = {
-    "font.size": 9,
-    "font.family": "sans-serif",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#6b7280",
-    "axes.grid": True,
-    "grid.color": "#e5e7eb",
-    "grid.linewidth": 0.7,
-    "legend.frameon": False,
-    "svg.hashsalt": "zeroloop",
-    "svg.fonttype": "none",
-}
 
 
 def page(scenario: Scenario, seed: int, results: tuple[Result, ...], scores: tuple[Score, ...]) -> str:
@@ -51,21 +33,15 @@ def page(scenario: Scenario, seed: int, results: tuple[Result, ...], scores: tup
             _section(result, score, opened=number < OPENED)
             for number, (result, score) in enumerate(zip(results, scores, strict=True))
         )
-        return _PAGE.substitute(
-            title=escape(scenario.title),
-            subtitle=_subtitle(scenario, seed, results[0]),
-            table=_table(scores),
-            compared=svg(
-                10.0, max(2.8, 0.3 * len(scores)), 2, lambda axes: _compared(axes, results, scores), beside=True
-            ),
-            sections=sections,
-        )
+        compared = svg(10.0, max(2.8, 0.3 * len(scores)), 2, lambda axes: _compared(axes, results, scores), beside=True)
+    body = f"{_table(scores)}<h2>What was left over</h2>{compared}<h2>How each did it</h2>{sections}"
+    return sheet(scenario.title, _subtitle(scenario, seed, results[0]), body)
 
 
 def _subtitle(scenario: Scenario, seed: int, result: Result) -> str:
     hours = len(result.trace.time_s) * result.trace.step_s / 3600.0
     network, control = scenario.network, scenario.control
-    return escape(
+    return (
         f"{hours:.2f} h in virtual time · seed {seed} · {len(result.witnesses)} equalization channels · "
         f"delay_s {control.delay_s:g} · telemetry every {scenario.telemetry.period_s:g} s, "
         f"{network.delay_s:g} ± {network.jitter_s:g} s on its way, {network.loss_ratio:.1%} lost"
@@ -173,17 +149,6 @@ def _split_kwh(score: Score) -> dict[str, float]:
     return {cause: exchanged_kwh * part_wh / seen_wh for cause, part_wh in score.residual_by_cause_wh.items()}
 
 
-def svg(width: float, height: float, count: int, draw: Callable[[list[Axes]], None], *, beside: bool = False) -> str:
-    """Return a figure: two that share no axis stand side by side, those of one time above one another."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    grid = figure.subplots(1 if beside else count, count if beside else 1, squeeze=False)
-    draw(list(grid.flat))
-    buffer = StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue()
-    return f"<figure>{text[text.index('<svg') :]}</figure>"
-
-
 # ── the table ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _COLUMNS: tuple[tuple[str, Callable[[Score], str]], ...] = (
@@ -207,34 +172,5 @@ _COLUMNS: tuple[tuple[str, Callable[[Score], str]], ...] = (
 
 
 def _table(scores: tuple[Score, ...]) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name, _ in _COLUMNS)
-    rows = "".join(
-        f"<tr><th>{escape(score.variant)}</th>{''.join(f'<td>{escape(cell(score))}</td>' for _, cell in _COLUMNS)}</tr>"
-        for score in scores
-    )
-    return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table>"
-
-
-_PAGE = Template("""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>$title</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; color: #111827; max-width: 1060px; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.7rem; margin: 0 } h2 { font-size: 1.2rem; margin: 2.2rem 0 .3rem }
-summary { font-size: 1.2rem; font-weight: 600; margin: 1.6rem 0 .3rem; cursor: pointer }
-tbody tr:hover { background: #f9fafb } .table { overflow-x: auto }
-h3 { font-size: .95rem; font-weight: 600; margin: 1rem 0 .2rem } p { color: #4b5563; margin: .2rem 0 1.2rem }
-table { border-collapse: collapse; font-size: .85rem; width: 100%; font-variant-numeric: tabular-nums }
-td { white-space: nowrap }
-th, td { text-align: right; padding: .35rem .5rem; border-bottom: 1px solid #e5e7eb; vertical-align: bottom }
-tbody th, thead th:first-child { text-align: left } thead th { color: #4b5563; font-weight: 500 }
-figure { margin: .4rem 0 } svg { width: 100%; height: auto }
-</style></head><body>
-<h1>$title</h1><p>$subtitle</p>
-<div class="table">$table</div>
-<h2>What was left over</h2>
-$compared
-<h2>How each did it</h2>
-$sections
-</body></html>
-""")
+    rows = [Row([cell(score) for _, cell in _COLUMNS], name=score.variant) for score in scores]
+    return table([name for name, _ in _COLUMNS], rows)

@@ -8,13 +8,12 @@ from functools import partial
 from html import escape
 from itertools import groupby, pairwise
 from pathlib import Path
-from string import Template
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from simulation.report import EQUALIZATION, LOAD, STYLE, TOTAL, VARIANTS, svg
+from simulation.sheet import EQUALIZATION, LOAD, STYLE, TOTAL, VARIANTS, Row, sheet, svg, table
 from simulation.sizing import KILO, Advice, Bought
 
 
@@ -95,18 +94,20 @@ def _table(sized: Sized) -> dict[str, object]:
 def page(sized: Sized) -> str:
     """Return the report."""
     with mpl.rc_context(STYLE):
-        return _PAGE.substitute(
-            title=escape(f"{sized.title}: what equalization buys"),
-            subtitle=escape(
-                f"{len(sized.bought)} sizes · {sized.length_s / 3600.0:.2f} h each in virtual time · "
-                f"seed {sized.seed} · "
-                f"{sized.variant} · {sized.tariff_per_kwh:g} per kWh across the grid's connection"
-            ),
-            words="".join(f"<li>{escape(line)}</li>" for line in sized.advice.words),
-            bought=svg(10.0, 3.8, 2, partial(_bought, sized=sized), beside=True),
-            left=svg(10.0, 3.8, 2, partial(_left, sized=sized), beside=True),
-            table=_rows(sized),
-        )
+        bought = svg(10.0, 3.8, 2, partial(_bought, sized=sized), beside=True)
+        left = svg(10.0, 3.8, 2, partial(_left, sized=sized), beside=True)
+    subtitle = (
+        f"{len(sized.bought)} sizes · {sized.length_s / 3600.0:.2f} h each in virtual time · seed {sized.seed} · "
+        f"{sized.variant} · {sized.tariff_per_kwh:g} per kWh across the grid's connection"
+    )
+    words = "".join(f"<li>{escape(line)}</li>" for line in sized.advice.words)
+    rows = [Row([of(one) for _, of in CELLS], marked=one is sized.advice.enough) for one in sized.bought]
+    body = (
+        f"<ul>{words}</ul><h2>What each size buys</h2>{bought}"
+        f"<h2>What is left over, and how often channels change</h2>{left}"
+        f"<h2>All sizes</h2>{table([name for name, _ in CELLS], rows)}"
+    )
+    return sheet(f"{sized.title}: what equalization buys", subtitle, body)
 
 
 def _curves(bought: Sequence[Bought]) -> list[tuple[str, str, str, list[Bought]]]:
@@ -211,42 +212,3 @@ CELLS: tuple[tuple[str, Callable[[Bought], str]], ...] = (
     ),
 )
 """Of the table for people."""
-
-
-def _rows(sized: Sized) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name, _ in CELLS)
-    return (
-        f"<table><thead><tr>{head}</tr></thead><tbody>"
-        + "".join(
-            f"<tr{' class=enough' if one is sized.advice.enough else ''}>"
-            + "".join(f"<td>{escape(of(one))}</td>" for _, of in CELLS)
-            + "</tr>"
-            for one in sized.bought
-        )
-        + "</tbody></table>"
-    )
-
-
-_PAGE = Template("""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>$title</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; color: #111827; max-width: 1060px; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.7rem; margin: 0 } h2 { font-size: 1.2rem; margin: 2.2rem 0 .3rem }
-p { color: #4b5563; margin: .2rem 0 1.2rem } li { margin: .3rem 0 }
-.table { overflow-x: auto } tbody tr:hover { background: #f9fafb } .enough td { font-weight: 600 }
-table { border-collapse: collapse; font-size: .85rem; width: 100%; font-variant-numeric: tabular-nums }
-th, td { text-align: right; padding: .35rem .5rem; border-bottom: 1px solid #e5e7eb; vertical-align: bottom }
-td { white-space: nowrap } thead th { color: #4b5563; font-weight: 500 }
-figure { margin: .4rem 0 } svg { width: 100%; height: auto }
-</style></head><body>
-<h1>$title</h1><p>$subtitle</p>
-<ul>$words</ul>
-<h2>What each size buys</h2>
-$bought
-<h2>What is left over, and how often channels change</h2>
-$left
-<h2>All sizes</h2>
-<div class="table">$table</div>
-</body></html>
-""")

@@ -9,6 +9,7 @@ from simulation.peers.law import shared
 from simulation.run import Result, compete
 from simulation.scenario import Controller, read
 from simulation.score import score
+from tests.unit.simulation.test_hall import SMALL
 
 ONE, TWO = ("eq", "1"), ("eq", "2")
 
@@ -170,32 +171,7 @@ def test_astrameters_damping_takes_the_power_from_a_share_that_swings() -> None:
     assert swings[-1] < 0.2 * max(swings)
 
 
-SMALL = """
-title = "A small hall"
-duration_s = 300.0
-
-[control]
-engage_w = 1000.0
-release_w = 300.0
-
-[[group]]
-station = "storage"
-family = "storage"
-count = 3
-rating_w = [20000.0, 40000.0]
-
-[[group]]
-station = "packs"
-family = "drive"
-count = 2
-rating_w = [20000.0, 30000.0]
-
-[[group]]
-station = "equalization"
-family = "equalization"
-count = 2
-rating_w = [100000.0, 100000.0]
-"""
+LONGER = SMALL.replace("duration_s = 120.0", "duration_s = 300.0")
 
 VARIANT = """
 [[variant]]
@@ -215,7 +191,7 @@ def contest(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[Controller, 
         for kind in peers
         for gated in (False, True)
     ]
-    path.write_text(SMALL + "\n".join(variants), encoding="utf-8")
+    path.write_text(LONGER + "\n".join(variants), encoding="utf-8")
     results = compete(read(path), path.parent)
     return {(result.variant.controller, result.variant.gated): result for result in results}
 
