@@ -93,7 +93,7 @@ def decode_telemetry(payload: bytes) -> Telemetry:
     if payload.count(b":") == KEYS and len(payload) <= MAX_PAYLOAD_BYTES:
         try:
             return _decode_load(payload)
-        except ValueError:
+        except (ValueError, RecursionError):
             pass  # the other form says what is wrong, or that nothing is
     return decode(ChannelTelemetry, payload)
 

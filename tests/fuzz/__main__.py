@@ -7,6 +7,7 @@ says that something was found.
 """
 
 import argparse
+import math
 import os
 import re
 import subprocess
@@ -27,6 +28,8 @@ from tests.fuzz.checks import CHECKS
 CORPUS = Path(__file__).parent / "corpus"
 STAGES = ((1024, 0.97), (66_000, 0.03))
 """Longest input, bytes, and the part of the inputs: most bugs are in short ones, which are quick to try."""
+ROUND = 200_000
+"""Inputs that one process tries: the fuzzer's own memory grows by about a kilobyte with each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,29 +44,35 @@ class Outcome:
 
 
 def fuzzed(name: str, *, inputs: int | None, seconds: float) -> Outcome:
-    """Fuzz one parser in processes of its own."""
+    """Fuzz one parser in processes of its own, one after the other, each with what those before it have learnt."""
     runs = 0
     took_s = slowest_s = 0.0
     found: list[str] = []
-    for longest, part in STAGES:
-        limit = f"-runs={round(inputs * part)}" if inputs else f"-max_total_time={max(1, round(seconds * part))}"
-        begun_s = time.monotonic()
-        text, failed = _run(name, limit, longest)
-        took_s += time.monotonic() - begun_s
-        runs += max((int(count) for count in re.findall(r"^#(\d+)\s", text, re.MULTILINE)), default=0)
-        slowest_s = max([slowest_s, *map(float, re.findall(r"slowest_s=([0-9.]+)", text))])
-        if failed:
-            told = [line for line in text.splitlines() if "Error" in line or "ERROR" in line or "Test unit" in line]
-            found.append(" | ".join(told) or text.strip()[-300:])
+    with tempfile.TemporaryDirectory() as grown:
+        for longest, part in STAGES:
+            left = None if inputs is None else round(inputs * part)
+            left_s = max(1.0, seconds * part)
+            while not found and (left_s > 0.0 if left is None else left > 0):
+                limit = ROUND if left is None else min(left, ROUND)
+                begun_s = time.monotonic()
+                text, failed = _run(name, limit, None if inputs else left_s, longest, grown)
+                last_s = time.monotonic() - begun_s
+                done = max((int(count) for count in re.findall(r"^#(\d+)\s", text, re.MULTILINE)), default=0)
+                runs, took_s, left_s = runs + done, took_s + last_s, left_s - last_s
+                left = None if left is None else left - done
+                slowest_s = max([slowest_s, *map(float, re.findall(r"slowest_s=([0-9.]+)", text))])
+                if failed or not done:
+                    told = [line for line in text.splitlines() if "Error" in line or "ERROR" in line]
+                    found.append(" | ".join(told) or text.strip()[-300:])
     return Outcome(name, runs, runs / took_s, 1000.0 * slowest_s, "\n".join(found))
 
 
-def _run(name: str, limit: str, longest: int) -> tuple[str, bool]:
+def _run(name: str, runs: int, seconds: float | None, longest: int, grown: str) -> tuple[str, bool]:
     kept = CORPUS / name
-    with tempfile.TemporaryDirectory() as grown:
-        command = [sys.executable, "-m", "tests.fuzz.one", name, limit, f"-max_len={longest}", "-timeout=10"]
-        command += ["-rss_limit_mb=1024", f"-artifact_prefix={kept}/found-", grown, str(kept)]
-        run = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    command = [sys.executable, "-m", "tests.fuzz.one", name, f"-runs={runs}", f"-max_len={longest}", "-timeout=10"]
+    command += [] if seconds is None else [f"-max_total_time={math.ceil(seconds)}"]
+    command += ["-rss_limit_mb=1024", f"-artifact_prefix={kept}/found-", grown, str(kept)]
+    run = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     return run.stderr, run.returncode != 0
 
 
