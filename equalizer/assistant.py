@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Callable
 
 from equalizer import homeassistant
@@ -10,7 +9,7 @@ from equalizer.config import EqualizerSettings
 from schemas import topics
 from schemas.codec import MalformedError, decode
 from schemas.messages import StationStatus
-from transport.session import Session
+from transport.session import Session, unguessable
 
 _LOG = logging.getLogger(__name__)
 
@@ -35,7 +34,7 @@ class Assistant:
         self._connected_s = clock()
         self._session = Session(
             settings.broker,
-            client_id=f"zeroloop-assistant-{settings.loop.name}-{secrets.token_hex(4)}",
+            client_id=unguessable(f"assistant-{settings.loop.name}"),
             on_message=self._take,
             on_connected=self._connected,
             clock=clock,

@@ -71,7 +71,10 @@ class CommandDesk:
         reply = self._obey(command)
         _LOG.info("command id=%s action=%s result=%s by=%s", command.id, command.action, reply.result, command.by)
         self.clerk.command(command, reply)
-        self._replies[command.id] = reply
+        return self._remembered(reply)
+
+    def _remembered(self, reply: Reply) -> Reply:
+        self._replies[reply.id] = reply
         if len(self._replies) > REMEMBERED_REPLIES:
             self._replies.popitem(last=False)
         return reply
@@ -103,9 +106,11 @@ class CommandDesk:
             asked = json.loads(payload)
             action = asked.get("action")
             named = action if isinstance(action, str) else ""
-            return self._reply(asked["id"], named, str(error), ReplyReason.MALFORMED)
+            reply = self._reply(asked["id"], named, str(error), ReplyReason.MALFORMED)
         except (ValueError, RecursionError, AttributeError, KeyError, ValidationError):
             return None
+        known = self._replies.get(reply.id)
+        return self._remembered(reply) if known is None else known
 
     def _reply(self, command_id: str, action: str, text: str, reason: ReplyReason | None = None) -> Reply:
         return Reply(

@@ -109,6 +109,7 @@ class Link:
         self.material_w = material_w
         """Follows the hysteresis band."""
         self._moved_uw = 0
+        self._spoiled = False
         self._operator = command
         self._overhears = overhears
         self._meter_topic, self._meter_path, self._meter_factor = meter
@@ -197,6 +198,11 @@ class Link:
         self._moved_uw += change_uw
         return abs(self._moved_uw) >= self.material_w * MICRO
 
+    def is_spoiled(self) -> bool:
+        """Tell once whether something malformed may have replaced the retained announcement."""
+        spoiled, self._spoiled = self._spoiled, False
+        return spoiled
+
     def decided(self) -> None:
         """Note that a decision has seen everything so far."""
         self._moved_uw = 0
@@ -240,6 +246,7 @@ class Link:
             message = decode(ServerAnnouncement, payload)
         except MalformedError as error:
             self.malformed("server", error.reason, str(error))
+            self._spoiled = True
             return
         self.listener.announcement(message, retained=retained)
 

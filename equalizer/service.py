@@ -101,12 +101,11 @@ class EqualizerService:
             session = _started(self._session.run(), "equalizer-session", exits)
             exits.push_async_callback(self._session.close)
             second = _started(self._every_second(), "equalizer-second", exits)
-            logged = _started(self._write_log(), "equalizer-log", exits)
-            advertised = _started(self._advertise(), "equalizer-advertise", exits)
+            _started(_beside(self._write_log(), "log"), "equalizer-log", exits)
+            _started(_beside(self._advertise(), "advertise"), "equalizer-advertise", exits)
             if self.settings.home_assistant.enabled:
-                _started(
-                    Assistant(self.settings, version=version("zeroloop"), clock=self._clock).run(), "assistant", exits
-                )
+                assistant = Assistant(self.settings, version=version("zeroloop"), clock=self._clock)
+                _started(_beside(assistant.run(), "home_assistant"), "equalizer-assistant", exits)
             stopped = _started(stop.wait(), "equalizer-stop", exits)
             failed = _started(self._duty.until_failure(), "equalizer-failure", exits)
             tenure, held = self._begin_tenure(exits)
@@ -117,11 +116,11 @@ class EqualizerService:
                 await tenure.end()
             await self._duty.leave()
             await self._session.flush(_FLUSH_S)
-            self._save()
+            self._tell_of_disk(self._save())
             self._journal.write()
             self._audit.write()
             _LOG.info("audit_head seq=%d hash=%s", self._audit.head.seq, self._audit.head.hash)
-            for task in (failed, *held, session, second, logged, advertised):
+            for task in (failed, *held, session, second):
                 if task.done():
                     task.result()
 
@@ -239,12 +238,15 @@ class EqualizerService:
         saved_s = self._clock()
         while True:
             await asyncio.sleep(_SECOND_S)
+            if self._link.is_spoiled():
+                self._duty.announcement_cleared()
             self._duty.second()
             self._supervisor.alive(report.hindrance(self._duty.condition(), self._helm) or self.phase)
             self._expiry.look(self.settings.broker, self._session.peer_expiry_unix_time_s)
             if self._clock() - saved_s >= (_SAVE_AGAIN_S if self._unsaved else _SAVE_EVERY_S):
                 saved_s = self._clock()
-                await asyncio.to_thread(self._save)
+                # Said here, not in the thread: a session belongs to its event loop.
+                self._tell_of_disk(await asyncio.to_thread(self._save))
 
     async def _write_log(self) -> None:
         """Write the decision log beside everything else: a slow disk delays nobody."""
@@ -262,13 +264,13 @@ class EqualizerService:
         elif before is not None and now is None:
             self._voice.event("audit_resumed", f"{self._audit.lost} entries were lost")
 
-    def _save(self) -> None:
+    def _save(self) -> str | None:
+        """Store the energy account; return why it cannot be."""
         try:
             self._ledger.store_account(self._helm.saved)
         except OSError as error:
-            self._tell_of_disk(str(error))
-        else:
-            self._tell_of_disk(None)
+            return str(error)
+        return None
 
     def _tell_of_disk(self, trouble: str | None) -> None:
         """Say once that the account cannot be stored, and once that it can again."""
@@ -346,6 +348,14 @@ class EqualizerService:
 def _timing(settings: EqualizerSettings) -> Timing:
     section = settings.standby
     return Timing(section.enabled, section.lost_s, section.settle_s, section.handover_s)
+
+
+async def _beside(work: "Coroutine[object, object, object]", what: str) -> None:
+    """Do what the control can go on without: where it fails, that is said at once, and ends nothing else."""
+    try:
+        await work
+    except Exception:
+        _LOG.exception("failed_beside_the_control what=%s hint='the control goes on without it'", what)
 
 
 def _started(

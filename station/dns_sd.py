@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from zeroconf import IPVersion, ServiceStateChange, Zeroconf
+from zeroconf import BadTypeInNameException, IPVersion, ServiceStateChange, Zeroconf
+from zeroconf import Error as ZeroconfError
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from schemas.topics import WELL_KNOWN_FILTER
@@ -89,15 +90,24 @@ async def browse(duration_s: float, *, interfaces: Sequence[str] | None = None) 
         finally:
             await browser.async_cancel()
         return await _resolve(responder, collector.names.items())
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ZeroconfError) as error:
         _log.info("dns_sd_failed error=%r", str(error))
         return ()
     finally:
         await responder.async_close()
 
 
+def _named(name: str, service_type: str) -> AsyncServiceInfo | None:
+    """Return what is to be resolved; None (with a log line) for a name that DNS-SD does not allow, whoever bears it."""
+    try:
+        return AsyncServiceInfo(service_type, name)
+    except BadTypeInNameException as error:
+        _log.info("dns_sd_name_passed_over name=%r error=%r", name, str(error))
+        return None
+
+
 async def _resolve(responder: AsyncZeroconf, names: Iterable[tuple[str, str]]) -> tuple[Service, ...]:
-    infos = [AsyncServiceInfo(service_type, name) for name, service_type in names]
+    infos = [info for name, service_type in names if (info := _named(name, service_type)) is not None]
     answered = await asyncio.gather(*(info.async_request(responder.zeroconf, _RESOLVE_TIMEOUT_MS) for info in infos))
     services = [read(info) for info, complete in zip(infos, answered, strict=True) if complete]
     return tuple(sorted((service for service in services if service is not None), key=lambda service: service.name))

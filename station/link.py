@@ -17,6 +17,7 @@ from schemas.messages import (
     OnLost,
     Presence,
     Reply,
+    ReplyReason,
     ServerAnnouncement,
     Setpoint,
     Severity,
@@ -34,7 +35,7 @@ from schemas.topics import (
     parse,
     status_topic,
 )
-from station.channel.machine import malformed_reply
+from station.channel.commands import Refusal, rejection
 from station.connection import Connection
 from station.metrics import Tally
 from transport.session import Session, Will, unguessable
@@ -44,6 +45,9 @@ _LONGEST_ECHO = 1000
 _MOST_COMPLAINTS = 10_000
 """Anybody may invent channel names; remembering them all is not our duty."""
 _HELD_EVENTS = 100
+_LONGEST_BOOT_ID = 64
+_MOST_NAMESAKES = 100
+"""Others of this station's name that are told of, each once; whoever makes up more of them is told of no more."""
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +72,9 @@ class Inbox(Protocol):
 
     def on_command(self, channel_id: str, command: ChannelCommand) -> None:
         """Carry out a command and reply."""
+
+    def on_malformed_command(self, channel_id: str, command_id: str, action: str, text: str) -> None:
+        """Answer a command that breaks the contract but has an id."""
 
     def on_server(self, server: str, epoch: int) -> None:
         """Take note of the newest server of the loop, online or not."""
@@ -112,6 +119,7 @@ class Link:
         self._leaving = False
         self._lost = False
         self._complained_of: set[str] = set()
+        self._namesakes: set[str] = set()
         self._channel_topics: dict[tuple[str, ChannelTopic], str] = {}
         self._early_events: deque[Event] = deque(maxlen=_HELD_EVENTS)
 
@@ -136,7 +144,7 @@ class Link:
         self._channel_topics = {
             (channel, leaf): channel_topic(loop, self.identity.station, channel, leaf)
             for channel in self.identity.channels
-            for leaf in (ChannelTopic.TELEMETRY, ChannelTopic.PLAN, ChannelTopic.REPLY)
+            for leaf in (ChannelTopic.TELEMETRY, ChannelTopic.PLAN)
         }
         self._session = self._open_session(
             connection.broker,
@@ -182,7 +190,7 @@ class Link:
         self._tally.commands[message.result] += 1
         if self._session is None:
             return
-        topic = self._channel_topics[channel_id, ChannelTopic.REPLY]
+        topic = channel_topic(self.loop or "", self.identity.station, channel_id, ChannelTopic.REPLY)
         try:
             payload = encode(message)
         except MalformedError as error:  # the command's id fills the whole message
@@ -265,14 +273,19 @@ class Link:
 
     def _route(self, inbox: Inbox, topic: str, payload: bytes, *, retained: bool) -> None:
         match parse(topic):
-            case ChannelAddress(channel=channel) if channel not in self.identity.channels:
+            case ChannelAddress(channel=channel, leaf=leaf) if channel not in self.identity.channels:
+                _refuse_retained(retained=retained)
                 self._complain(topic, f"there is no channel {channel}")
+                if leaf is ChannelTopic.COMMAND:
+                    self._answer_nowhere(channel, payload)
             case ChannelAddress(channel=channel, leaf=ChannelTopic.SETPOINT):
                 _refuse_retained(retained=retained)
                 inbox.on_setpoint(channel, decode(Setpoint, payload))
             case ChannelAddress(channel=channel, leaf=ChannelTopic.COMMAND):
                 _refuse_retained(retained=retained)
-                inbox.on_command(channel, self._command(channel, payload))
+                inbox.on_command(channel, _command(inbox, channel, payload))
+            case LoopAddress(leaf=LoopTopic.SERVER) if not payload:
+                pass  # what was retained is gone; the server itself may be there as before
             case LoopAddress(leaf=LoopTopic.SERVER):
                 self._heed_server(decode(ServerAnnouncement, payload))
             case StatusAddress() if not payload:
@@ -282,19 +295,13 @@ class Link:
             case _:
                 pass
 
-    def _command(self, channel_id: str, payload: bytes) -> ChannelCommand:
-        try:
-            return decode(ChannelCommand, payload)
-        except MalformedError as error:
-            self._answer_malformed(channel_id, payload, error)
-            raise
-
-    def _answer_malformed(self, channel_id: str, payload: bytes, error: MalformedError) -> None:
-        """Answer a malformed command where it has at least an id to be answered under."""
+    def _answer_nowhere(self, channel_id: str, payload: bytes) -> None:
+        """Answer a command to a channel that this station does not have."""
         named = _id_and_action(payload)
         if named is not None:
-            command_id, action = named
-            self.reply(channel_id, malformed_reply(command_id, action, str(error), self._utc()))
+            here = f"station {self.identity.station} has no channel {channel_id!r}"
+            refusal = Refusal(ReplyReason.NOT_ACTIVE, f"{here}; it has: {', '.join(self.identity.channels)}")
+            self.reply(channel_id, rejection(*named, refusal, self._utc()))
 
     def _heed_server(self, announcement: ServerAnnouncement) -> None:
         if self._inbox is not None:
@@ -317,14 +324,17 @@ class Link:
             return
         if status.status is Presence.OFFLINE:
             self._correct_status(f"late_will boot_id={status.boot_id}")
-        elif status.boot_id != self.identity.boot_id and status.boot_id not in self._complained_of:
-            self._complained_of.add(status.boot_id)
-            text = (
-                f"another station calls itself {self.identity.station} (boot {status.boot_id}), "
-                f"this one goes on (boot {self.identity.boot_id})"
-            )
-            _log.error("duplicate_station station=%s boot_id=%s", self.identity.station, status.boot_id)
-            self.event(Severity.ALARM, "duplicate_station", text)
+        elif status.boot_id != self.identity.boot_id:
+            self._tell_of_namesake(status.boot_id[:_LONGEST_BOOT_ID])
+
+    def _tell_of_namesake(self, boot_id: str) -> None:
+        if boot_id in self._namesakes or len(self._namesakes) >= _MOST_NAMESAKES:
+            return
+        self._namesakes.add(boot_id)
+        own = self.identity
+        _log.error("duplicate_station station=%s boot_id=%s", own.station, boot_id)
+        text = f"another station calls itself {own.station} (boot {boot_id}), this one goes on (boot {own.boot_id})"
+        self.event(Severity.ALARM, "duplicate_station", text)
 
     def _correct_status(self, reason: str) -> None:
         """Say once more that this station is there, and everything else: who took it for gone has forgotten that."""
@@ -344,6 +354,17 @@ class Link:
             if len(self._complained_of) < _MOST_COMPLAINTS:
                 self._complained_of.add(topic)
             _log.warning("message_dropped topic=%s reason=%r; further ones of this topic are counted", topic, text)
+
+
+def _command(inbox: Inbox, channel_id: str, payload: bytes) -> ChannelCommand:
+    """Read a command; one that is malformed is answered where it has at least an id to be answered under."""
+    try:
+        return decode(ChannelCommand, payload)
+    except MalformedError as error:
+        named = _id_and_action(payload)
+        if named is not None:
+            inbox.on_malformed_command(channel_id, *named, str(error))
+        raise
 
 
 def _refuse_retained(*, retained: bool) -> None:

@@ -68,6 +68,8 @@ class _Listener:
 
     def on_message(self, topic: str, payload: bytes, _retained: bool) -> None:  # noqa: FBT001 - the session's call
         match parse(topic):
+            case LoopAddress(loop, LoopTopic.SERVER) if not payload:
+                self.servers.pop(loop, None)  # what was retained is cleared
             case LoopAddress(loop, LoopTopic.SERVER):
                 try:
                     self.servers[loop] = Server(loop, decode(ServerAnnouncement, payload))

@@ -12,11 +12,11 @@ from schemas.messages import (
     ChannelTelemetry,
     Reply,
     ReplyReason,
-    ReplyResult,
     Setpoint,
     Severity,
 )
 from station.channel import machine
+from station.channel.commands import Refusal, rejection
 from station.channel.due import plan_is_due
 from station.channel.outcome import (
     QUIET,
@@ -194,10 +194,21 @@ class Rack:
         slot, now_s = self._slots[channel_id], self._clock()
         answered = any(reply.id == command.id for reply in slot.state.replies)
         if self._stopping and command.action != ChannelAction.STOP and not answered:
-            self._outlet.reply(channel_id, _busy(command, self._utc()))
+            leaving = Refusal(ReplyReason.BUSY, "the station is about to end")
+            self._outlet.reply(channel_id, rejection(command.id, command.action, leaving, self._utc()))
             return
-        slot.state, outputs = machine.on_command(slot.state, command, now_s, self._utc())
-        self._carry_out(slot, outputs, now_s)
+        before = slot.state
+        slot.state, outputs = machine.on_command(before, command, now_s, self._utc())
+        if slot.state is before:
+            self._answer(slot, outputs)
+        else:
+            self._carry_out(slot, outputs, now_s)
+
+    def on_malformed_command(self, channel_id: str, command_id: str, action: str, text: str) -> None:
+        """Answer a command that breaks the contract but has an id."""
+        slot = self._slots[channel_id]
+        slot.state, outputs = machine.on_malformed_command(slot.state, command_id, action, text, self._utc())
+        self._answer(slot, outputs)
 
     def on_server(self, server: str, epoch: int) -> None:
         """Where the epochs that were obeyed are forgotten, obey none below the announced one."""
@@ -287,7 +298,11 @@ class Rack:
         if remember is not None:
             self._memory.put(slot.id, remember, partial(self._say, slot, outputs))
         else:
-            self._memory.after(slot.id, partial(self._say, slot, outputs))
+            self._answer(slot, outputs)
+
+    def _answer(self, slot: _Slot, outputs: Outputs) -> None:
+        """Say what changes nothing that is to be stored, behind what waits for the disk."""
+        self._memory.after(slot.id, partial(self._say, slot, outputs))
 
     def _say(self, slot: _Slot, outputs: Outputs) -> None:
         # Both may have been said meanwhile, where this had to wait for the disk.
@@ -335,17 +350,6 @@ class Rack:
         slot.state, message = machine.plan(slot.state, preview, now_s, self._utc())
         if message is not None and self._outlet.connected:
             self._outlet.plan(slot.id, message)
-
-
-def _busy(command: ChannelCommand, unix_time_s: float) -> Reply:
-    return Reply(
-        id=command.id,
-        action=command.action,
-        result=ReplyResult.REJECTED,
-        reason=ReplyReason.BUSY,
-        text="the station is about to end",
-        unix_time_s=unix_time_s,
-    )
 
 
 def _name(outputs: Outputs) -> str:

@@ -21,9 +21,11 @@ from typing import Any
 
 from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY, Client, ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from schemas.codec import MAX_PAYLOAD_BYTES
 from schemas.settings import BrokerSettings
 from transport import tls
 from transport.tap import Routes, TappedSocket
@@ -39,6 +41,9 @@ _CLOGGED_BYTES = 4096
 _CLOGGED_S = 1.0
 """So much has not been sent for so long, and QoS 0 waits here, where the newest of a topic replaces the older. A burst
 is gone before: it waits for an acknowledgement, or for a process that is short of time."""
+_LARGEST_PACKET_BYTES = 4 * MAX_PAYLOAD_BYTES
+"""A broker that speaks MQTT 5 keeps what is longer to itself: nothing of the contract is, and a message of a hundred
+megabytes would hold up all that come behind it. What is a little too long arrives, and is counted."""
 _TCP_NOTSENT_LOWAT = 25  # <linux/tcp.h>; Python names it from 3.12 on
 _SIOCOUTQNSD = 0x894B  # <linux/sockios.h>
 
@@ -142,6 +147,8 @@ class Session:
         self._starved: dict[str, _Outgoing] = {}
         self._unsent_since_s: float | None = None
         self._unacknowledged: dict[int, _Outgoing] = {}
+        self._asked: dict[int, tuple[str, ...]] = {}
+        """Filters that the broker has not answered yet."""
         self._held: deque[_Outgoing] = deque(maxlen=_HELD_MESSAGES)
         self._arrived: deque[tuple[str, bytes, bool, int]] = deque()
 
@@ -216,7 +223,9 @@ class Session:
     def subscribe(self, *filters: tuple[str, int]) -> None:
         """Subscribe to filters, each with its QoS; without a connection nothing happens (`on_connected` comes)."""
         if self._client is not None and self.connected:
-            self._client.subscribe(list(filters))
+            _, mid = self._client.subscribe(list(filters))
+            if mid is not None:
+                self._asked[mid] = tuple(name for name, _ in filters)
             self._pump()
 
     def publish(
@@ -305,16 +314,24 @@ class Session:
         client.on_disconnect = self._disconnected
         client.on_message = self._received
         client.on_publish = self._acknowledged
+        client.on_subscribe = self._subscribed
         self._client = client
         loop.add_reader(raw.fileno(), self._readable)
         clean_start = True if mqtt5 else MQTT_CLEAN_START_FIRST_ONLY
-        client.connect(self.broker.host, self.broker.port, keepalive=self._keepalive_s, clean_start=clean_start)
+        client.connect(
+            self.broker.host,
+            self.broker.port,
+            keepalive=self._keepalive_s,
+            clean_start=clean_start,
+            properties=_limits() if mqtt5 else None,
+        )
         self._pump()
         self._housekeeping = loop.call_later(_HOUSEKEEPING_S, self._housekeep)
 
-    def _discard(self, opening: asyncio.Future[socket.socket]) -> None:
-        """Close a socket that was opened too late to be wanted."""
-        if not opening.cancelled() and opening.exception() is None and self._socket is None:
+    @staticmethod
+    def _discard(opening: asyncio.Future[socket.socket]) -> None:
+        """Close a socket that was opened too late to be wanted; another attempt may have one of its own by now."""
+        if not opening.cancelled() and opening.exception() is None:
             opening.result().close()
 
     @staticmethod
@@ -335,6 +352,7 @@ class Session:
         self._starved.clear()
         self._held.extend(message for message in self._unacknowledged.values() if not message.retain)
         self._unacknowledged.clear()
+        self._asked.clear()
         if self._handshake is not None and not self._handshake.done():
             self._handshake.cancel()
         self._handshake = None
@@ -482,6 +500,15 @@ class Session:
             if reason.is_failure:
                 self._on_refused(message.topic, str(reason).lower())
 
+    def _subscribed(
+        self, _client: Client, _userdata: object, mid: int, reasons: list[ReasonCode], _properties: Properties | None
+    ) -> None:
+        for name, reason in zip(self._asked.pop(mid, ()), reasons, strict=False):
+            if reason.is_failure:
+                # Nothing will come of it, and nothing else would tell why.
+                where = f"{self.broker.host}:{self.broker.port}"
+                _LOG.error("subscription_refused broker=%s filter=%s reason=%r", where, name, str(reason).lower())
+
     def _dispatch(self, topic: str, payload: bytes, retained: bool, qos: int) -> None:  # noqa: FBT001 - the callback's
         try:
             (self._on_assured if qos else self._on_message)(topic, payload, retained)
@@ -508,6 +535,12 @@ def _open(broker: BrokerSettings, timeout_s: float) -> socket.socket:
         raw.close()
         raise
     return raw
+
+
+def _limits() -> Properties:
+    limits = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho leaves it untyped
+    limits.MaximumPacketSize = _LARGEST_PACKET_BYTES
+    return limits
 
 
 def _unsent_bytes(descriptor: int) -> int:

@@ -65,6 +65,10 @@ class TappedSocket:
         self._on_close = on_close
         self._data = b""
         self._position = 0
+        self._parts: list[bytes] = []
+        """What has come of a packet that is not whole yet, behind `_data`."""
+        self._lacking = 0
+        """So many bytes at least are lacking of it."""
         self._passed = bytearray()
         self.pending = False
         """Whether packets wait behind those passed on: the library takes its own first, so that the order is kept."""
@@ -83,9 +87,15 @@ class TappedSocket:
             except OSError:
                 data = b""
             self._full = len(data) == _READ_BYTES
+            if data and self._lacking > len(data):
+                # Put together once: joining a long packet at every read would take time by the square of its length.
+                self._parts.append(data)
+                self._lacking -= len(data)
+                return bool(self._passed)
             if data:
-                self._data = self._data[self._position :] + data
+                self._data = b"".join((self._data[self._position :], *self._parts, data))
                 self._position = 0
+                self._parts.clear()
             else:
                 self._ended = True
         self._split()
@@ -133,6 +143,7 @@ class TappedSocket:
         data, passed, mqtt5, route = self._data, self._passed, self._mqtt5, self._routes.get
         position, end = self._position, len(data)
         self.pending = False
+        self._lacking = 0
         if self._broken:
             passed += data[position:]
             position = end
@@ -148,6 +159,7 @@ class TappedSocket:
                     self._broken = True
                     head, at, stop = 0, position, end
             if stop > end:
+                self._lacking = stop - end
                 break
             payload = stop + 1
             if head & _TYPE_AND_QOS == _PUBLISH_QOS_0 and stop - at > _TOPIC_LENGTH_BYTES:

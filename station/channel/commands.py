@@ -33,34 +33,45 @@ def on_command(
     if known is not None:
         return state, Outputs(reply=known)
     after, result = _carried_out(state, command.action, now_s)
-    accepted = isinstance(result, str)
-    reply = Reply(
-        id=command.id,
-        action=command.action,
-        result=ReplyResult.ACCEPTED if accepted else ReplyResult.REJECTED,
-        reason=None if isinstance(result, str) else result.reason,
-        text=result if isinstance(result, str) else result.text,
-        unix_time_s=unix_time_s,
-    )
+    if isinstance(result, Refusal):
+        reply = rejection(command.id, command.action, result, unix_time_s)
+    else:
+        accepted = ReplyResult.ACCEPTED
+        reply = Reply(id=command.id, action=command.action, result=accepted, text=result, unix_time_s=unix_time_s)
     events: tuple[ChannelEvent, ...] = ()
     if after is not state:
         by = "" if command.by is None else f" (by {command.by[:LONGEST_SIGNATURE]})"
         events = (ChannelEvent(Severity.INFO, f"command_{command.action}", f"{reply.text}{by}"),)
-    after = replace(after, replies=(*state.replies[-REPLIES_KEPT + 1 :], reply))
+    after = _remembering(after, reply)
     cleared = state.alarm is not None and after.alarm is None
     return after, outputs(state, after, now_s, reply=reply, clear_fault=cleared, events=events)
 
 
-def malformed_reply(command_id: str, action: str, text: str, unix_time_s: float) -> Reply:
-    """Return the reply to a command that could not be parsed but whose id could be read."""
+def on_malformed_command(
+    state: ChannelState, command_id: str, action: str, text: str, unix_time_s: float
+) -> tuple[ChannelState, Outputs]:
+    """Answer a command that could not be parsed but whose id could be read; the same id again gets the same reply."""
+    known = next((reply for reply in state.replies if reply.id == command_id), None)
+    if known is not None:
+        return state, Outputs(reply=known)
+    reply = rejection(command_id, action, Refusal(ReplyReason.MALFORMED, text), unix_time_s)
+    return _remembering(state, reply), Outputs(reply=reply)
+
+
+def rejection(command_id: str, action: str, refusal: Refusal, unix_time_s: float) -> Reply:
+    """Return the reply to a command that is not carried out."""
     return Reply(
         id=command_id,
         action=action,
         result=ReplyResult.REJECTED,
-        reason=ReplyReason.MALFORMED,
-        text=text,
+        reason=refusal.reason,
+        text=refusal.text,
         unix_time_s=unix_time_s,
     )
+
+
+def _remembering(state: ChannelState, reply: Reply) -> ChannelState:
+    return replace(state, replies=(*state.replies[-REPLIES_KEPT + 1 :], reply))
 
 
 def wind_down(state: ChannelState, now_s: float) -> tuple[ChannelState, Outputs]:

@@ -11,7 +11,7 @@
 Each returns the next state; what has to be done beside stands in `Outputs`.
 """
 
-from station.channel.commands import malformed_reply, on_command, wind_down
+from station.channel.commands import on_command, on_malformed_command, wind_down
 from station.channel.report import plan, telemetry
 from station.channel.setpoints import heed_epoch, on_setpoint
 from station.channel.state import initial
@@ -20,8 +20,8 @@ from station.channel.ticks import tick
 __all__ = [
     "heed_epoch",
     "initial",
-    "malformed_reply",
     "on_command",
+    "on_malformed_command",
     "on_setpoint",
     "plan",
     "telemetry",

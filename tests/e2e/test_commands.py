@@ -81,13 +81,15 @@ def test_a_command_that_nobody_answers_says_who_is_there(shop: Shop) -> None:
     shop.shows(lambda text: channel(text, "load") != "")
     for arguments, text in (
         (("stop", "s2", "eq"), "there is no station 's2' in this loop; known are: s1"),
-        (("stop", "s1", "9"), "station s1 has no channel '9'; it has: eq, load, empty"),
         (("pause",), "no reply from the equalizer of loop main"),
     ):
         done = shop.run(*arguments)
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.startswith(f"zeroloop: {text}")
         assert done.stderr.count("\n") == 1
+    nowhere = shop.run("stop", "s1", "9")
+    assert (nowhere.returncode, nowhere.stdout) == (1, "")
+    assert nowhere.stderr.startswith("rejected, not_active: station s1 has no channel '9'; it has: eq, load, empty")
 
 
 def test_discover_lists_the_server_and_the_next_command_remembers_it(shop: Shop) -> None:

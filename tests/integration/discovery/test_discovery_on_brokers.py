@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from zeroconf import DNSOutgoing, DNSPointer
+from zeroconf.asyncio import AsyncZeroconf
+from zeroconf.const import _CLASS_IN, _FLAGS_AA, _FLAGS_QR_RESPONSE, _TYPE_PTR
 
 from equalizer.advertise import Advertisement
 from schemas.messages import Presence
@@ -19,6 +22,7 @@ from schemas.settings import BrokerSettings
 from station import dns_sd
 from station.connection import Connection, Source
 from station.discovery import DiscoveryRequest, discover, survey
+from station.dns_sd import PLAIN_TYPE
 from station.errors import NoServerError, SeveralLoopsError
 from station.probe import Patience
 from transport.session import Session
@@ -271,3 +275,30 @@ async def test_a_search_that_is_given_up_leaves_no_task_behind(
         await searching
     await asyncio.sleep(0.1)
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_service_with_a_name_that_is_not_allowed_hides_no_other_and_breaks_nothing(
+    nobody: BrokerSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    odd = DNSOutgoing(_FLAGS_QR_RESPONSE | _FLAGS_AA)
+    odd.add_answer_at_time(DNSPointer(PLAIN_TYPE, _TYPE_PTR, _CLASS_IN, 4500, f"odd\x01name.{PLAIN_TYPE}"), 0)
+    advertisement = Advertisement(nobody, server="hall-a", loop="main", interfaces=LOOPBACK)
+    await advertisement.start()
+    shouter = AsyncZeroconf(interfaces=list(LOOPBACK))
+
+    async def shout() -> None:
+        while True:
+            shouter.zeroconf.async_send(odd)
+            await asyncio.sleep(0.1)
+
+    shouting = asyncio.create_task(shout(), name="a device with an odd name")
+    try:
+        with caplog.at_level(logging.INFO):
+            services = await dns_sd.browse(1.5, interfaces=LOOPBACK)
+    finally:
+        shouting.cancel()
+        await asyncio.gather(shouting, return_exceptions=True)
+        await shouter.async_close()
+        await advertisement.stop()
+    assert nobody.port in {service.port for service in services}
+    assert any("dns_sd_name_passed_over" in line for line in caplog.messages)

@@ -1,17 +1,20 @@
 """A session on a real broker: what is sent arrives, a loss is noticed and mended, a will tells of the end."""
 
 import asyncio
+import logging
 import os
 import signal
 import socket
+import subprocess
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from broker.ports import free_port
+from broker.programs import find_mosquitto
 from broker.run import RunningBroker, start
 from schemas.settings import BrokerSettings
 from transport.session import ConnectionFailedError, Session, Will
@@ -237,3 +240,54 @@ async def test_a_silent_listener_is_given_up_in_time() -> None:
         peer = Peer(BrokerSettings(port=port), "s")
         with pytest.raises(ConnectionFailedError, match=r"no MQTT answer within 0\.3 s"):
             await peer.session.connect_once(0.3)
+
+
+@pytest.fixture
+def unlimited(tmp_path: Path) -> Iterator[int]:
+    """Yield the port of a Mosquitto that lets messages of any size through, as it does where nothing is configured."""
+    program, port, conf = find_mosquitto(), free_port("127.0.0.1", 0), tmp_path / "unlimited.conf"
+    assert program is not None
+    conf.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
+    process = subprocess.Popen([str(program), "-c", str(conf)], stderr=subprocess.DEVNULL)
+    yield port
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize(("protocol", "arrives"), [("5", False), ("3.1.1", True)])
+async def test_a_message_of_many_megabytes_is_left_at_the_broker_where_it_can_be_told_so(
+    unlimited: int, protocol: str, arrives: bool
+) -> None:
+    ear = Peer(BrokerSettings(port=unlimited, protocol=protocol), "ear", ("a/#",))
+    async with running(ear), running(Peer(BrokerSettings(port=unlimited), "mouth")) as mouth:
+        mouth.session.publish("a/long", bytes(8_000_000))
+        mouth.session.publish("a/oversized", bytes(70_000))
+        mouth.session.publish("a/next", b"next", qos=1)
+        await until(lambda: any(topic == "a/next" for topic, _, _ in ear.got))
+    lengths = {topic: len(payload) for topic, payload, _ in ear.got}
+    assert lengths == {"a/oversized": 70_000, "a/next": 4} | ({"a/long": 8_000_000} if arrives else {})
+    assert ear.losses == ["closed"]
+
+
+async def test_a_subscription_that_the_broker_refuses_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await reader.read(1):
+            body = await reader.readexactly((await reader.readexactly(1))[0])
+            if head[0] >> 4 == 1:  # CONNECT
+                writer.write(b"\x20\x02\x00\x00")
+            elif head[0] >> 4 == 8:  # SUBSCRIBE
+                writer.write(b"\x90\x04" + body[:2] + b"\x00\x80")
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(broker, "127.0.0.1", 0)
+    peer = Peer(
+        BrokerSettings(port=server.sockets[0].getsockname()[1], protocol="3.1.1"), "ear", ("allowed/#", "refused/#")
+    )
+    with caplog.at_level(logging.ERROR):
+        async with running(peer):
+            await until(lambda: any("subscription_refused" in text for text in caplog.messages))
+    server.close()
+    await server.wait_closed()
+    (told,) = [text for text in caplog.messages if "subscription_refused" in text]
+    assert "filter=refused/#" in told

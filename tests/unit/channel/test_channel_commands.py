@@ -350,9 +350,24 @@ class TestOwnProgram:
         assert not bench.tick().plan_due
 
 
-def test_a_malformed_command_gets_its_reply() -> None:
-    reply = machine.malformed_reply("id-1", "equalize", "by: not a text", 5.0)
+def test_a_malformed_command_gets_its_reply_and_its_id_gets_no_other_any_more() -> None:
+    bench = build()
+    bench.tick()
+    bench.state, outputs = machine.on_malformed_command(bench.state, "id-1", "equalize", "by: not a text", 5.0)
+    reply = outputs.reply
+    assert reply is not None
     assert (reply.id, reply.result, reply.reason) == ("id-1", ReplyResult.REJECTED, ReplyReason.MALFORMED)
+    command = ChannelCommand(id="id-1", action="equalize")
+    after, again = machine.on_command(bench.state, command, bench.now_s, 6.0)
+    assert (after, again.reply) == (bench.state, reply)
+    assert machine.on_malformed_command(bench.state, "id-1", "", "no JSON", 7.0)[1].reply == reply
+
+
+def test_a_command_that_was_answered_and_comes_again_malformed_gets_the_same_reply() -> None:
+    bench = build()
+    bench.tick()
+    reply = bench.command("equalize")
+    assert machine.on_malformed_command(bench.state, reply.id, "", "no JSON", 7.0)[1].reply == reply
 
 
 def test_the_first_sample_may_have_a_negative_limit_and_nothing_is_allowed_then() -> None:

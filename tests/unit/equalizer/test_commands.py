@@ -111,3 +111,14 @@ def test_an_id_of_half_a_character_breaks_nothing_and_is_malformed_once_more_whe
     assert reply is not None
     with pytest.raises(MalformedError, match="UTF-8"):
         encode(reply)
+
+
+def test_the_same_id_gets_the_same_reply_whether_it_was_malformed_first_or_later() -> None:
+    bench = Bench()
+    first = bench.ask({"id": "1"})
+    assert first is not None
+    assert first.reason == "malformed"
+    assert bench.ask({"id": "1", "action": "pause"}) == first
+    good = bench.ask({"id": "2", "action": "pause"})
+    assert bench.ask({"id": "2"}) == good
+    assert bench.loop.told == ["pause"]

@@ -313,3 +313,12 @@ def test_a_channel_whose_station_was_removed_counts_again_when_it_speaks_again()
     bench.telemetry(400.0)
     assert bench.link.book.image(bench.now_s).load_power_w == 400.0
     assert bench.link.book.image(bench.now_s).channels == 1
+
+
+def test_a_malformed_announcement_spoils_the_retained_one_and_that_is_told_once() -> None:
+    bench = Bench()
+    assert not bench.link.is_spoiled()
+    bench.link.take(f"{ROOT}/server", b"junk", False)
+    bench.link.take(f"{ROOT}/server", b"junk", False)
+    assert bench.link.is_spoiled()
+    assert not bench.link.is_spoiled()

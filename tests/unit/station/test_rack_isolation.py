@@ -323,3 +323,14 @@ class TestOneFenceForTheStation:
         bench.setpoint("2", seq=3)
         bench.setpoint("1", seq=5)
         assert bench.tally.setpoints == {"applied": 2, "duplicate": 1}
+
+
+def test_a_command_that_comes_again_while_the_station_winds_down_does_not_make_it_forget_the_mode() -> None:
+    bench = Bench(equalize=False)
+    bench.run(2.0)
+    bench.command("equalize", "once")
+    bench.rack.wind_down()
+    bench.command("equalize", "once")
+    bench.rack.on_malformed_command("1", "half", "", "action: is missing")
+    assert bench.ear.replies()[-1].reason == "malformed"
+    assert bench.shelf.stored["1"].equalizing

@@ -183,3 +183,14 @@ def test_a_full_read_says_that_there_is_more() -> None:
         while tap.buffered:
             tap.fill()
         assert len(ear.heard) == sent // len(frame)
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_a_packet_of_many_reads_is_put_together_and_what_follows_it_is_not_lost(qos: int) -> None:
+    long = publish("a", bytes(range(256)) * 4000, retain=False, qos=qos, properties=None)
+    short = publish("b", b"next", retain=False, qos=0, properties=None)
+    stream = short + long + short
+    got, passed, _ = run(stream, list(range(0, len(stream), 9973)), mqtt5=False)
+    assert [topic for topic, _, _ in got] == (["b", "a", "b"] if qos == 0 else ["b", "b"])
+    assert passed == (b"" if qos == 0 else long)
+    assert qos == 1 or got[1][1] == bytes(range(256)) * 4000
