@@ -354,7 +354,7 @@ async def _beside(work: "Coroutine[object, object, object]", what: str) -> None:
     """Do what the control can go on without: where it fails, that is said at once, and ends nothing else."""
     try:
         await work
-    except Exception:
+    except Exception:  # noqa: BLE001 - reported with its traceback
         _LOG.exception("failed_beside_the_control what=%s hint='the control goes on without it'", what)
 
 
