@@ -150,6 +150,8 @@ class Duty:
         """Forget all measurements and have the broker deliver everything again."""
         self._current = self._announced = self._silent = False
         self._said_phase = None
+        if self._timing.enabled and self.fence.standing is Standing.JOINING:
+            self.step_down("its claim was interrupted")
         self._candidacy.listen_anew(self._clock())
         self._rhythm.stop()
         self._helm.restart()

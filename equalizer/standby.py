@@ -46,6 +46,8 @@ class Watch:
     """Epoch and seq of its last balance."""
     left_s: float | None = None
     """When it said, or its will did, that it is gone."""
+    takes_leave: bool = False
+    """It said so itself."""
 
 
 def begun(watch: Watch, now_s: float) -> Watch:
@@ -59,7 +61,9 @@ def announced(watch: Watch, message: ServerAnnouncement, *, retained: bool, now_
     if message.status is Presence.OFFLINE:
         if identity != watch.leader or watch.left_s is not None:
             return watch
-        return replace(watch, left_s=now_s)
+        # A will was made with the connection, and can be late; a farewell is the newest that its server has said.
+        farewell = not retained and message.heartbeat is not None and message.heartbeat > watch.heartbeat >= 0
+        return replace(watch, left_s=now_s, takes_leave=farewell)
     if message.epoch < watch.epoch or message.phase is Phase.STANDBY:
         return watch
     if identity != watch.leader:
@@ -74,7 +78,7 @@ def announced(watch: Watch, message: ServerAnnouncement, *, retained: bool, now_
     if retained or (message.heartbeat is not None and message.heartbeat <= watch.heartbeat):
         return known
     heartbeat = watch.heartbeat if message.heartbeat is None else message.heartbeat
-    return replace(known, since_s=now_s, proved=True, heartbeat=heartbeat, left_s=None)
+    return replace(known, since_s=now_s, proved=True, heartbeat=heartbeat, left_s=None, takes_leave=False)
 
 
 def balanced(watch: Watch, message: LoopBalance, *, retained: bool, now_s: float) -> Watch:
@@ -95,7 +99,9 @@ def vacant_s(watch: Watch, timing: Timing) -> float:
     if watch.leader is None:
         return watch.since_s + timing.settle_s
     lost_s = watch.since_s + timing.lost_s
-    return lost_s if watch.left_s is None else min(lost_s, watch.left_s + LEFT_GRACE_S)
+    if watch.left_s is None:
+        return lost_s
+    return min(lost_s, watch.left_s + (0.0 if watch.takes_leave else LEFT_GRACE_S))
 
 
 def is_alive(watch: Watch, timing: Timing, now_s: float) -> bool:

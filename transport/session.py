@@ -28,7 +28,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from schemas.codec import MAX_PAYLOAD_BYTES
 from schemas.settings import BrokerSettings
 from transport import tls
-from transport.tap import Routes, TappedSocket
+from transport.tap import LARGEST_PACKET_BYTES, Routes, TappedSocket
 
 _LOG = logging.getLogger(__name__)
 
@@ -44,6 +44,8 @@ is gone before: it waits for an acknowledgement, or for a process that is short 
 _LARGEST_PACKET_BYTES = 4 * MAX_PAYLOAD_BYTES
 """A broker that speaks MQTT 5 keeps what is longer to itself: nothing of the contract is, and a message of a hundred
 megabytes would hold up all that come behind it. What is a little too long arrives, and is counted."""
+_PUBLISH_OVERHEAD_BYTES = 1 + 4 + 2 + 2 + 1
+"""Type, length of the packet, length of the topic, number, length of the properties."""
 _TCP_NOTSENT_LOWAT = 25  # <linux/tcp.h>; Python names it from 3.12 on
 _SIOCOUTQNSD = 0x894B  # <linux/sockios.h>
 
@@ -98,8 +100,8 @@ class Session:
         routes: who takes the QoS 0 messages of a topic without this detour; may change at any time.
         on_connected: called after every handshake: subscribe here and publish what must be known.
         on_disconnected: called with the reason after every loss.
-        on_refused: called with topic and reason where the broker acknowledges a message and will not pass it on; only
-            MQTT 5 has words for that.
+        on_refused: called with topic and reason where the broker acknowledges a message and will not pass it on, or
+            takes no packet of that size; only MQTT 5 has words for that.
         will: published by the broker when the connection is lost.
         clock: monotonic seconds.
         keepalive_s: a dead connection is noticed after twice that at the latest.
@@ -126,6 +128,8 @@ class Session:
         """Until when the certificate holds that the broker showed last; null without TLS."""
         self.dropped_messages = 0
         """QoS 0 messages that a newer one of the same topic, or the lack of a connection, made pointless."""
+        self.largest_packet_bytes: int | None = None
+        """What the broker takes at most; null: it has not said."""
         self._client_id = client_id
         self._on_message = on_message
         self._on_assured = on_message if on_assured is None else on_assured
@@ -149,6 +153,8 @@ class Session:
         self._unacknowledged: dict[int, _Outgoing] = {}
         self._asked: dict[int, tuple[str, ...]] = {}
         """Filters that the broker has not answered yet."""
+        self._oversized: set[str] = set()
+        """Topics of messages that were too large for the broker, each logged once a connection."""
         self._held: deque[_Outgoing] = deque(maxlen=_HELD_MESSAGES)
         self._arrived: deque[tuple[str, bytes, bool, int]] = deque()
 
@@ -244,6 +250,9 @@ class Session:
             else:
                 self.dropped_messages += 1
             return
+        if self.largest_packet_bytes is not None and _packet_bytes(topic, payload) > self.largest_packet_bytes:
+            self._refuse(topic, payload)
+            return
         if qos == 0 and (self._starved or client.want_write() or self._is_clogged()):
             if self._starved.pop(topic, None) is not None:
                 self.dropped_messages += 1
@@ -256,6 +265,15 @@ class Session:
             # Until it is acknowledged; also where this very write has found the connection dead.
             self._unacknowledged[information.mid] = _Outgoing(topic, payload, retain)
         self._pump()
+
+    def _refuse(self, topic: str, payload: bytes) -> None:
+        """Do not send what would have the broker end the connection."""
+        self.dropped_messages += 1
+        reason = f"packet too large: the broker takes {self.largest_packet_bytes} bytes"
+        if topic not in self._oversized:
+            self._oversized.add(topic)
+            _LOG.error("not_sent topic=%s bytes=%d reason=%r", topic, len(payload), reason)
+        self._on_refused(topic, reason)
 
     async def flush(self, timeout_s: float) -> None:
         """Wait until everything has left, and QoS 1 is acknowledged; or until the time is up or the connection lost."""
@@ -449,7 +467,7 @@ class Session:
         _userdata: object,
         _flags: ConnectFlags,
         reason: ReasonCode,
-        _properties: Properties | None,
+        properties: Properties | None,
     ) -> None:
         handshake = self._handshake
         if handshake is None or handshake.done():
@@ -460,6 +478,14 @@ class Session:
             handshake.set_exception(ConnectionFailedError(text, refused_protocol=refused))
             return
         self.connected = True
+        self._oversized.clear()
+        self.largest_packet_bytes = getattr(properties, "MaximumPacketSize", None)
+        if self.largest_packet_bytes is not None and self.largest_packet_bytes < LARGEST_PACKET_BYTES:
+            _LOG.warning(
+                "broker_takes_small_packets_only largest_bytes=%d contract_bytes=%d",
+                self.largest_packet_bytes,
+                LARGEST_PACKET_BYTES,
+            )
         handshake.set_result(None)
         # Outside paho's callback, where its locks would hold back what is published.
         asyncio.get_running_loop().call_soon(self._announce)
@@ -517,6 +543,11 @@ class Session:
 
 
 _TOLERABLE = (MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_AGAIN)
+
+
+def _packet_bytes(topic: str, payload: bytes) -> int:
+    """Return the length of a PUBLISH without properties, at most (MQTT 5.0, section 3.3)."""
+    return _PUBLISH_OVERHEAD_BYTES + len(topic.encode()) + len(payload)
 
 
 def _open(broker: BrokerSettings, timeout_s: float) -> socket.socket:

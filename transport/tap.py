@@ -26,8 +26,19 @@ class Taker(Protocol):
 Routes = Mapping[bytes, Taker]
 """Topic as it stands in the packet → who takes its messages."""
 
+LARGEST_PACKET_BYTES = 68 * 1024
+"""Room for the contract's largest payload (64 KiB), a topic, and what stands around both.
+
+A broker of MQTT 5 is asked to send no more. Another may: of a PUBLISH that is longer, so much is kept, which is still
+too much for a payload: it is refused, counted and logged like any other that is too large. The rest is thrown away as
+it comes. Otherwise one announced length would have us wait for, and keep, up to 256 MB.
+"""
+_LARGEST_LENGTH = b"\x80\xa0\x04"
+"""The same as it stands in a packet (MQTT 5.0, section 1.5.5)."""
 _READ_BYTES = 64 * 1024
 """A read stays in the processor's cache while it is taken apart."""
+_TYPE = 0xF0
+_PUBLISH = 0x30
 _TYPE_AND_QOS = 0xF6
 _PUBLISH_QOS_0 = 0x30
 _RETAIN = 0x01
@@ -65,16 +76,14 @@ class TappedSocket:
         self._on_close = on_close
         self._data = b""
         self._position = 0
-        self._parts: list[bytes] = []
-        """What has come of a packet that is not whole yet, behind `_data`."""
-        self._lacking = 0
-        """So many bytes at least are lacking of it."""
         self._passed = bytearray()
         self.pending = False
         """Whether packets wait behind those passed on: the library takes its own first, so that the order is kept."""
         self._ended = False
         self._broken = False
         self._full = False
+        self._skip_bytes = 0
+        """What is still to come of a packet that was too long."""
 
     def fill(self) -> bool:
         """Take what has arrived and dispatch it; true where there is something for the library, or the end."""
@@ -87,17 +96,13 @@ class TappedSocket:
             except OSError:
                 data = b""
             self._full = len(data) == _READ_BYTES
-            if data and self._lacking > len(data):
-                # Put together once: joining a long packet at every read would take time by the square of its length.
-                self._parts.append(data)
-                self._lacking -= len(data)
-                return bool(self._passed)
-            if data:
-                self._data = b"".join((self._data[self._position :], *self._parts, data))
-                self._position = 0
-                self._parts.clear()
-            else:
+            if not data:
                 self._ended = True
+            elif self._skip_bytes >= len(data):
+                self._skip_bytes -= len(data)
+            else:
+                self._data = self._data[self._position :] + data[self._skip_bytes :]
+                self._position = self._skip_bytes = 0
         self._split()
         return self._ended or bool(self._passed)
 
@@ -143,7 +148,6 @@ class TappedSocket:
         data, passed, mqtt5, route = self._data, self._passed, self._mqtt5, self._routes.get
         position, end = self._position, len(data)
         self.pending = False
-        self._lacking = 0
         if self._broken:
             passed += data[position:]
             position = end
@@ -158,8 +162,13 @@ class TappedSocket:
                     # Not MQTT, and so is all that follows: the library shall see it, complain and close.
                     self._broken = True
                     head, at, stop = 0, position, end
+                elif stop - at > LARGEST_PACKET_BYTES:
+                    if not self._cut(position, at, stop):
+                        break
+                    data = self._data
+                    position, end = 0, len(data)
+                    continue
             if stop > end:
-                self._lacking = stop - end
                 break
             payload = stop + 1
             if head & _TYPE_AND_QOS == _PUBLISH_QOS_0 and stop - at > _TOPIC_LENGTH_BYTES:
@@ -185,6 +194,19 @@ class TappedSocket:
                         _LOG.exception("a handler failed topic=%s", name.decode())
             position = stop
         self._position = position
+
+    def _cut(self, position: int, at: int, stop: int) -> bool:
+        """Cut the packet at `position`, whose body begins at `at`, to the largest length; false: not here yet."""
+        data = self._data
+        if data[position] & _TYPE != _PUBLISH:
+            self._ended = True  # no other packet of a broker comes near this length
+            return False
+        if len(data) - at < LARGEST_PACKET_BYTES:
+            return False
+        self._skip_bytes = max(0, stop - len(data))
+        kept = data[at : at + LARGEST_PACKET_BYTES]
+        self._data = data[position : position + 1] + _LARGEST_LENGTH + kept + data[stop:]
+        return True
 
     def _dispatch(self, name: bytes, packet: bytes, payload: bytes) -> None:
         """Hand over a message that has no route of its own."""

@@ -1,7 +1,7 @@
 """What each equalization channel has been asked, held against what its telemetry shows. Powers in W, signed."""
 
 from dataclasses import replace
-from math import isfinite
+from math import inf, isfinite
 
 from equalizer.control.allocation import Slot
 from equalizer.control.image import EqualizationView
@@ -20,6 +20,8 @@ DELIVERY_AGAIN_S = 2.0
 RETRY_FIRST_S = 1.0
 RETRY_LAST_S = 30.0
 SETTLE_PERIODS = 2.0
+SAME_W = 1.0
+"""What is applied may differ by rounding from what was asked."""
 
 
 def is_usable(view: EqualizationView, now_s: float) -> bool:
@@ -35,13 +37,19 @@ def is_finite(view: EqualizationView) -> bool:
 
 
 def adopt(view: EqualizationView, settings: ControlSettings, now_s: float, before: Hold | None = None) -> Hold:
-    """Take over what a channel is doing, without a step; when it was last changed is not forgotten."""
-    if before is not None and not before.rejected:
+    """Take over what a channel is doing, without a step; when it was last changed is not forgotten.
+
+    Telemetry that is not fresh may be older than the last order, and on a ramp a channel says what it passes: then it
+    is taken over with a later telemetry, and nothing is asked of it meanwhile.
+    """
+    if before is not None and not view.fresh:
+        return replace(before, unheard=True)
+    if before is not None and not before.rejected and not before.on_ramp:
         before = _abreast(before, view)
         if _obeys(view, before):
             return _taken_over(before, view, settings, now_s)
         if _is_on_its_way(before, view, settings, now_s):
-            return before
+            return replace(before, unheard=False)
     ramp_s = abs(view.applied_w - view.power_w) / view.ramp_w_per_s
     changed_s = _changed_s(before, now_s) if before is not None else NEVER_S
     if _was_changed_by_another(view, before):
@@ -58,7 +66,22 @@ def adopt(view: EqualizationView, settings: ControlSettings, now_s: float, befor
         discharge_cap=before.discharge_cap if before is not None else None,
         retry_s=before.retry_s if before is not None else NEVER_S,
         retry_wait_s=before.retry_wait_s if before is not None else 0.0,
+        basis_seq=view.seq,
+        unheard=not view.fresh,
+        on_ramp=_is_on_its_ramp(view, settings, before),
     )
+
+
+def _is_on_its_ramp(view: EqualizationView, settings: ControlSettings, before: Hold | None) -> bool:
+    """Tell whether a channel may still be on its way; who has said the same before is not."""
+    if abs(view.applied_w - view.power_w) <= _tolerance_w(view, settings):
+        return False
+    return before is None or not before.on_ramp or abs(before.levels[0].power_w - view.applied_w) > SAME_W
+
+
+def _tolerance_w(view: EqualizationView, settings: ControlSettings) -> float:
+    """Return by how much a channel may miss what it applies."""
+    return max(settings.release_w, DELIVERY_RATIO * max(view.charge_limit_w, view.discharge_limit_w))
 
 
 def _goes_to_w(view: EqualizationView) -> float:
@@ -92,9 +115,10 @@ def _taken_over(hold: Hold, view: EqualizationView, settings: ControlSettings, n
     """Go on with what was asked: its level, even where the ramp is on the way to it, and what was sent ahead."""
     while len(hold.levels) > 1 and hold.levels[1].at_s <= now_s:
         hold = replace(hold, levels=hold.levels[1:])
+    hold = _arrived(hold, view)
     ramp_s = abs(hold.levels[-1].power_w - view.power_w) / view.ramp_w_per_s
     settled_s = max(now_s, hold.levels[-1].at_s) + ramp_s + SETTLE_PERIODS * settings.period_s
-    return replace(hold, overheard=False, settled_s=settled_s, answered=True, pending=False, tries=0, echo=_echo(view))
+    return replace(hold, unheard=False, settled_s=settled_s, answered=True, pending=False, tries=0, echo=_echo(view))
 
 
 def left(hold: Hold, settings: ControlSettings, now_s: float) -> Hold | None:
@@ -117,6 +141,9 @@ def left(hold: Hold, settings: ControlSettings, now_s: float) -> Hold | None:
 
 def reconcile(hold: Hold, view: EqualizationView, settings: ControlSettings, now_s: float) -> Hold:
     """Return what is asked of a channel after its newest telemetry."""
+    if hold.is_awaited:
+        said = view.fresh and (view.boot_id, view.seq) != (hold.boot_id, hold.basis_seq)
+        return adopt(view, settings, now_s, hold) if said else hold
     if view.boot_id != hold.boot_id:
         return adopt(view, settings, now_s, replace(hold, rejected=False))
     while len(hold.levels) > 1 and hold.levels[1].effect_s <= now_s:
@@ -139,10 +166,8 @@ def _answered(hold: Hold, view: EqualizationView, settings: ControlSettings, now
         # Wherever it got lost, its lease is over; to say it again would be a change.
         return replace(_standing(hold, view.applied_w, now_s), answered=True, tries=0, echo=_echo(view), under_way=0)
     if last is None or (last.epoch, last.seq) == hold.echo or view.seq <= hold.basis_seq:
-        silent = now_s - hold.sent_s >= ANSWER_PERIODS * settings.period_s
-        lost = hold.tries >= TRIES and silent and not hold.rejected
-        return replace(_standing(hold, view.applied_w, now_s), rejected=True) if lost else hold
-    answered = replace(hold, answered=True, tries=0, echo=_echo(view), under_way=0)
+        return _unanswered(hold, view, settings, now_s)
+    answered = replace(_arrived(hold, view), answered=True, tries=0, echo=_echo(view), under_way=0)
     match last.result:
         case SetpointResult.APPLIED | SetpointResult.CLAMPED:
             return replace(answered, rejected=False, pending=False)
@@ -150,6 +175,29 @@ def _answered(hold: Hold, view: EqualizationView, settings: ControlSettings, now
             return replace(_standing(answered, view.applied_w, now_s), rejected=True)
         case SetpointResult.EXPIRED:
             return _standing(answered, _goes_to_w(view), now_s)
+
+
+def _unanswered(hold: Hold, view: EqualizationView, settings: ControlSettings, now_s: float) -> Hold:
+    """Give a channel up that never answers; note where telemetry should have told of a change, and does not.
+
+    That order is late, or lost. A refresh is a change, too, where the lease before it has run out.
+    """
+    silent = now_s - hold.sent_s >= ANSWER_PERIODS * settings.period_s
+    if hold.tries >= TRIES and silent and not hold.rejected:
+        return replace(_standing(hold, view.applied_w, now_s), rejected=True)
+    lease_s = inf if view.last is None or view.last.expires_in_s is None else view.last.expires_in_s
+    runs_out = lease_s <= ANSWER_PERIODS * settings.period_s
+    changes = hold.pending or runs_out or abs(view.applied_w - hold.levels[0].power_w) > SAME_W
+    late = changes and view.seq > hold.basis_seq and view.heard_s - hold.sent_s > LOCK_MARGIN_S
+    return replace(hold, late=True) if late and not hold.late else hold
+
+
+def _arrived(hold: Hold, view: EqualizationView) -> Hold:
+    """Return a hold whose order has come: if late, no sooner than telemetry tells, and so what it sent ahead."""
+    if not hold.late:
+        return hold
+    ahead_s = max(0.0, hold.levels[-1].at_s - hold.sent_s)
+    return replace(hold, late=False, changed_s=max(hold.changed_s, view.heard_s + ahead_s))
 
 
 def _abreast(hold: Hold, view: EqualizationView) -> Hold:
@@ -166,7 +214,7 @@ def _abreast(hold: Hold, view: EqualizationView) -> Hold:
 
 def _delivering(hold: Hold, view: EqualizationView, settings: ControlSettings, now_s: float) -> Hold:
     """Find a channel that for long has not done what it said it applies."""
-    tolerance_w = max(settings.release_w, DELIVERY_RATIO * max(view.charge_limit_w, view.discharge_limit_w))
+    tolerance_w = _tolerance_w(view, settings)
     if not _is_settled(hold, view):
         return hold
     asked_w = clipped_w(hold.levels[0].power_w, view)
@@ -274,11 +322,9 @@ def _was_changed_by_another(view: EqualizationView, before: Hold | None) -> bool
         return False
     if last.result is SetpointResult.REJECTED and view.applied_w == 0.0:
         return False
-    if before is None or before.echo is None:
-        return before is None
-    if before.answered:
-        return (last.epoch, last.seq) != before.echo
-    return last.epoch != before.echo[0]
+    if before is None or before.answered:
+        return before is None or (last.epoch, last.seq) != before.echo
+    return before.echo is not None and last.epoch != before.echo[0]
 
 
 def _echo(view: EqualizationView) -> tuple[int, int] | None:
@@ -409,6 +455,8 @@ def is_due(hold: Hold, settings: ControlSettings, now_s: float) -> bool:
 
 def due_s(hold: Hold, settings: ControlSettings) -> float:
     """Return when a hold must go out again."""
+    if hold.is_awaited:
+        return -NEVER_S
     if hold.sent_s == NEVER_S:
         return NEVER_S if any(level.power_w != 0.0 for level in hold.levels) else -NEVER_S
     answer_s = settings.refresh_s if hold.answered or hold.rejected else ANSWER_PERIODS * settings.period_s

@@ -54,7 +54,6 @@ def hold(overheard: Overheard) -> Hold:
         prior_changed_s=overheard.prior_changed_s,
         echo=(overheard.epoch, overheard.seq),
         sent_s=NEVER_S,
-        overheard=True,
     )
 
 

@@ -71,6 +71,8 @@ class Hold:
     answered: bool = True
     pending: bool = False
     """The change itself has not been answered yet: should it have got lost, sending it again makes the change."""
+    late: bool = False
+    """Telemetry that should have told of its arrival did not: when it came, or will, is known by its answer only."""
     tries: int = 0
     rejected: bool = False
     """It rejected the last order, or never answered it; a refresh that it applies clears this."""
@@ -82,12 +84,19 @@ class Hold:
     retry_s: float = NEVER_S
     """A channel that delivers more than it was asked, or something at 0 W, is not counted upon before this."""
     retry_wait_s: float = 0.0
-    overheard: bool = False
-    """It was another server that asked for it, and this one has not taken over yet."""
+    unheard: bool = False
+    """It is to be taken over, but has not been heard live."""
+    on_ramp: bool = False
+    """It is to be taken over, but was seen on its way: to what, is not known."""
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether nothing is asked of the channel before its next telemetry."""
+        return self.unheard or self.on_ramp
 
     def is_counted(self, now_s: float) -> bool:
         """Tell whether the channel is counted upon."""
-        return not self.rejected and now_s >= self.retry_s
+        return not self.rejected and not self.is_awaited and now_s >= self.retry_s
 
     def power_w(self, at_s: float) -> float:
         """Return the level that counts at a time."""

@@ -229,7 +229,7 @@ class Trial:
                 process.kill(silently=fault.kind is Kind.POWER_CUT)
                 if fault.kind is Kind.LOSE_DISK:
                     self._ledgers[fault.target] = VirtualLedger()
-                    self.witness.forgetful.add(fault.target)
+                    self.witness.disk_lost_s[fault.target] = self.timeline.now_s
             case Kind.STOP if isinstance(process, ServerProcess):
                 self.witness.zero_until_s = max(self.witness.zero_until_s, self.timeline.now_s + RECOVERED_S)
                 process.stop()
@@ -256,6 +256,8 @@ class Trial:
         kept = {Kind.BROKER_CRASH: network.retained, Kind.BROKER_OLD: self._snapshot, Kind.BROKER_EMPTY: {}}
         if fault.kind in kept and not network.up:
             network.restart(dict(kept[fault.kind]))
+            if fault.kind is not Kind.BROKER_CRASH:
+                self.witness.broker_forgot_s = self.timeline.now_s
         elif fault.kind is Kind.BROKER_FREEZE:
             network.thaw()
         elif fault.kind is Kind.STORM:
@@ -268,6 +270,7 @@ class Trial:
 
     def _mend_process(self, fault: Fault, process: "ServerProcess | StationProcess") -> None:
         if fault.kind is Kind.FREEZE:
+            self.witness.thawed_s[fault.target] = self.timeline.now_s
             process.thaw()
         elif fault.kind in (Kind.CUT, Kind.CUT_UP, Kind.CUT_DOWN):
             self.computers[fault.target].way.block(up=False, down=False)

@@ -6,28 +6,33 @@ from math import inf
 
 from schemas.codec import decode
 from schemas.messages import ChannelTelemetry, EnergyAccount, LoopBalance, Phase, Setpoint
-from simulation.clock import BEGIN_S, Timeline
+from simulation.clock import BEGIN_S, TICK_S, Timeline
 from simulation.trials.servers import ServerProcess
 from simulation.trials.stations import StationProcess
-from simulation.witness import Witness
+from simulation.witness import SAME_W, Witness
 
 BASIS_S = 15.0
 LONGEST_LEASE_S = 60.0
 SENT_KEPT = 400
 SAID_KEPT = 12
 LATE_S = 0.3
-"""A setpoint that was longer on its way binds nobody to the delay: its server could not know when it would arrive."""
+"""A setpoint that was longer on its way came late; no server can know when it will arrive."""
+TOLD_S = 1.2
+"""Within this time, and what a message takes, telemetry tells a server that hears it what has arrived."""
 FENCED_S = 3.0
 """After so long, every station that can be reached knows a new epoch."""
-UNDISTURBED_S = 45.0
+UNDISTURBED_S = 20.0
+"""A connection that was cut is found dead within this time, and made anew."""
 RAMPED_S = 1.0
 """From the end of a lease to 0 W, at the trial's ramps, and a tick's grace."""
 AT_REST_W = 60.0
 ROUNDING_S = 0.05
 MARGIN_S = 0.3
 """By which the control spaces changes beyond the delay."""
-LARGEST_GAP_S = 40.0
-"""Of the energy account across a takeover: what is stored every 30 s, where broker and followers remember nothing."""
+LARGEST_GAP_S = 8.0
+"""Of the energy account across a takeover: what a server counts that nobody hears, until it finds that out."""
+STORED_GAP_S = 32.0
+"""The same where the broker has just forgotten what it retained: a server stores its account every 30 s."""
 SECONDS_PER_HOUR = 3600.0
 
 
@@ -45,8 +50,11 @@ class Led:
     judged: int = 0
     """How many of the changes of its level have been judged."""
     changed_s: float = -inf
-    excused_s: float = -inf
-    """Until then its changes are not judged: one of them came late."""
+    prior_changed_s: float = -inf
+    from_w: float = 0.0
+    """The level before its last change."""
+    late_s: float = -inf
+    """When an order last came late."""
     boot: object = None
 
 
@@ -76,8 +84,12 @@ class TrialWitness:
         """A server was asked to stop or to pause: reductions to 0 W may come at any time until then."""
         self.disturbed_s: dict[str, float] = {}
         """When each station was last cut off, frozen or restarted."""
-        self.forgetful: set[str] = set()
-        """The servers that have lost their disks, and their accounts with them."""
+        self.thawed_s: dict[str, float] = {}
+        """When each station's process last stood still: to its end."""
+        self.disk_lost_s: dict[str, float] = {}
+        """When a server lost its disk, and its account with it."""
+        self.broker_forgot_s = -inf
+        """When the broker last lost something that it had retained."""
         self.truth = Truth()
         self.obeyed_setpoints = 0
         self.breach: str | None = None
@@ -126,12 +138,14 @@ class TrialWitness:
             self._breach(f"{name}/{channel} obeys a setpoint that no server sent: {setpoint}")
         self._judge_epoch(name, setpoint, run, published_s)
         self._lend(f"{name}/{channel}", led, setpoint)
-        if self.now_s - published_s > LATE_S:
-            led.excused_s = self.now_s + setpoint.steps[-1].after_s + self._delay_s
         zero = all(step.power_w == 0.0 for step in setpoint.steps) and self.now_s <= self.zero_until_s
-        led.levels.take(
-            [(step.after_s, step.power_w) for step in setpoint.steps], "stop" if zero else "change", self.now_s
-        )
+        late = self.now_s - published_s > max(LATE_S, self.worst_delay_s)
+        # Sent before anybody could know that the one before came late, it is as blind as that one was.
+        blind = published_s < led.late_s + TOLD_S + self.worst_delay_s
+        if late:
+            led.late_s = self.now_s
+        reason = "late" if late else "stop" if zero else "blind" if blind else "change"
+        led.levels.take([(step.after_s, step.power_w) for step in setpoint.steps], reason, self.now_s)
         self.obeyed_setpoints += 1
         powers = ", ".join(f"{step.after_s:g} s: {step.power_w:.0f} W" for step in setpoint.steps)
         self._obeyed.append(
@@ -204,7 +218,7 @@ class TrialWitness:
         led.levels = Witness()
         led.judged = 0
         # While the process stood still, nobody but the equipment's own watchdog could have ended what it did.
-        due_s = max(led.lease_until_s, self.disturbed_s.get(station.settings.station.id, -inf)) + RAMPED_S
+        due_s = max(led.lease_until_s, self.thawed_s.get(station.settings.station.id, -inf)) + RAMPED_S
         if self.now_s > due_s and abs(power_w) > AT_REST_W:
             self._breach(f"{name} delivers {power_w:.0f} W, {self.now_s - led.lease_until_s:.1f} s after its lease")
 
@@ -214,8 +228,13 @@ class TrialWitness:
             led.judged += 1
             if change.reason == "stop" and abs(change.to_w) < abs(change.from_w):
                 continue
-            apart_s, led.changed_s = change.at_s - led.changed_s, change.at_s
-            if apart_s < self._delay_s - tolerance_s and self.now_s > led.excused_s:
+            blind = change.reason in {"late", "blind"}
+            if blind and change.at_s - led.changed_s <= TICK_S and abs(change.to_w - led.from_w) <= SAME_W:
+                led.changed_s = led.prior_changed_s  # a jam has gone: what it held back took each other back at once
+                continue
+            apart_s = change.at_s - led.changed_s
+            led.prior_changed_s, led.changed_s, led.from_w = led.changed_s, change.at_s, change.from_w
+            if apart_s < self._delay_s - tolerance_s and not blind:
                 self._breach(
                     f"{name} goes from {change.from_w:.0f} W to {change.to_w:.0f} W, {apart_s:.2f} s after the change "
                     f"before; the delay is {self._delay_s:g} s"
@@ -227,17 +246,21 @@ class TrialWitness:
             1.0 + account.unbalanced_wh
         ):
             self._breach(f"the account does not add up: {account}")
-        slack_wh = self._greatest_w * LARGEST_GAP_S / SECONDS_PER_HOUR
-        known = before is not None and not self.forgetful & {before.server, balance.server}
-        if before is not None and known and balance.epoch >= before.epoch:
+        if before is not None and balance.epoch >= before.epoch and not self._began_anew(balance.server):
+            gap_s = STORED_GAP_S if self.now_s - self.broker_forgot_s < STORED_GAP_S else LARGEST_GAP_S
+            slack_wh = 1e-9 if run is self._accountant else self._greatest_w * gap_s / SECONDS_PER_HOUR
             for key in ("import_wh", "export_wh", "unbalanced_wh"):
                 fell_wh = getattr(before.energy, key) - getattr(account, key)
-                if fell_wh > (1e-9 if run is self._accountant else slack_wh):
+                if fell_wh > slack_wh:
                     self._breach(f"{key} falls by {fell_wh:.3f} Wh from {before.server} to {balance.server}")
         if before is None or balance.epoch >= before.epoch:
             self._balance, self._accountant = balance, run
             if balance.phase is not Phase.STARTING:
                 self.balances.append((self.now_s, account))
+
+    def _began_anew(self, server: str) -> bool:
+        """Tell whether a server's account and what the broker retained of it were lost in the same half minute."""
+        return abs(self.disk_lost_s.get(server, -inf) - self.broker_forgot_s) < STORED_GAP_S
 
     def _channel(self, station: StationProcess, channel: str) -> Led:
         led = self._led.setdefault((station.settings.station.id, channel), Led())

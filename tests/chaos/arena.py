@@ -50,6 +50,7 @@ server = "{server}"
 [broker]
 host = "{host}"
 port = {port}
+protocol = "{protocol}"
 [control]
 delay_s = {delay_s}
 engage_w = 500.0
@@ -66,6 +67,7 @@ port = {metrics_port}
 advertise = {advertise}
 [state]
 dir = "{state_dir}"
+{standby}
 """
 
 STATION = """
@@ -196,15 +198,17 @@ class Arena(Hall):
         state_dir: str | None = None,
         advertise: bool = False,
         metrics: bool = True,
+        standby: str = "",
         environment: dict[str, str] | None = None,
         prefix: Sequence[str] = (),
     ) -> Popen[bytes]:
-        """Start an equalizer."""
+        """Start an equalizer; standby: its table."""
         pace = self.pace
         text = EQUALIZER.format(
             server=server,
             host=host,
             port=self.broker.port if port is None else port,
+            protocol=self.broker.protocol,
             delay_s=pace.delay_s,
             period_s=pace.period_s,
             ttl_s=pace.ttl_s,
@@ -212,6 +216,7 @@ class Arena(Hall):
             metrics_port=self.metrics_port if metrics else 0,
             advertise=str(advertise).lower(),
             state_dir=f"state-{name}" if state_dir is None else state_dir,
+            standby=standby,
         )
         return self._start("equalizer", name, text, environment, prefix)
 
@@ -232,7 +237,8 @@ class Arena(Hall):
         prefix: Sequence[str] = (),
     ) -> Popen[bytes]:
         """Start a station, by default one that equalizes."""
-        place = f'[broker]\nhost = "{host}"\nport = {self.broker.port if port is None else port}\n' if broker else ""
+        at = self.broker.port if port is None else port
+        place = f'[broker]\nhost = "{host}"\nport = {at}\nprotocol = "{self.broker.protocol}"\n' if broker else ""
         text = STATION.format(
             id=name,
             equipment=name if equipment is None else equipment,

@@ -18,6 +18,7 @@ FILES = (
     "test_messages.py",
     "test_station.py",
     "test_equalizer.py",
+    "test_standby.py",
     "test_clocks.py",
     "test_equipment.py",
 )

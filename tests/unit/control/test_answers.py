@@ -62,5 +62,80 @@ def test_an_answer_that_leaves_lost_orders_out_answers_the_newest() -> None:
     assert holds.reconcile(hold, other, SETTINGS, 1002.0).answered, "of another epoch nothing is known"
 
 
+def test_what_a_broker_remembers_of_a_channel_is_not_taken_for_what_it_does() -> None:
+    # Trial 3022: a broker that crashed brought telemetry back that was older than the order to rest, and the server,
+    # connected again, took the power of then over and sent it; two changes within the delay.
+    hold = holds.sent(changed(), view(2, echo=6, applied_w=20e3), 1004.0)
+    old = replace(view(1, echo=4, applied_w=5e3), heard_s=1010.0, fresh=False)
+    hold = holds.adopt(old, SETTINGS, 1012.0, hold)
+    assert holds.reconcile(hold, old, SETTINGS, 1012.1) == hold
+    now = replace(view(9, echo=7, applied_w=20e3), heard_s=1013.0)
+    hold = holds.reconcile(hold, now, SETTINGS, 1013.0)
+    assert [level.power_w for level in hold.levels] == [20e3]
+    assert hold.changed_s == 1004.0
+    assert hold.answered
+
+
+def test_a_channel_that_is_known_by_the_brokers_memory_alone_is_taken_over_when_it_speaks() -> None:
+    old = replace(view(1, echo=4, applied_w=5e3), fresh=False)
+    hold = holds.adopt(old, SETTINGS, 1005.0)
+    hold = holds.reconcile(hold, view(9, echo=5, applied_w=-8e3), SETTINGS, 1010.0)
+    assert [level.power_w for level in hold.levels] == [-8e3]
+    assert hold.changed_s == 1010.0, "nobody tells when it was changed"
+
+
+def test_a_change_that_was_seen_to_come_late_counts_from_when_it_was_seen_to_have_come() -> None:
+    # Trial 3054: a change was on its way for longer than the margin; the next one came within the delay after it.
+    hold = holds.reconcile(changed(), view(2, echo=4, applied_w=5e3), SETTINGS, 1002.0)
+    hold = holds.reconcile(hold, view(3, echo=6, applied_w=20e3), SETTINGS, 1003.0)
+    assert hold.answered
+    assert hold.changed_s == 1003.0
+
+
+def test_a_change_ahead_that_came_late_comes_late() -> None:
+    before = view(1, echo=4, applied_w=5e3)
+    hold = holds.adopt(before, SETTINGS, 1001.0)
+    hold = holds.change(hold, before, 20e3, 1011.0, settings=SETTINGS, now_s=1001.0)
+    hold = holds.sent(hold, before, 1001.0)
+    ahead_s = hold.levels[-1].at_s - 1001.0
+    hold = holds.reconcile(hold, view(2, echo=4, applied_w=5e3), SETTINGS, 1002.0)
+    hold = holds.reconcile(hold, view(3, echo=5, applied_w=5e3), SETTINGS, 1003.0)
+    assert hold.changed_s == 1003.0 + ahead_s
+
+
+def test_a_channel_on_its_ramp_is_taken_over_where_it_comes_to() -> None:
+    # Trial 3121: who came while a channel was on its way to what another had asked made a level of what it passed.
+    ramping = replace(view(2, echo=6, applied_w=-13e3), power_w=-1e3)
+    hold = holds.adopt(ramping, SETTINGS, 1002.0)
+    assert not hold.is_counted(1002.0)
+    assert not holds.is_due(hold, SETTINGS, 1002.0)
+    assert holds.reconcile(hold, ramping, SETTINGS, 1002.5) == hold
+    there = view(3, echo=6, applied_w=-16e3)
+    hold = holds.reconcile(hold, there, SETTINGS, 1003.0)
+    assert [level.power_w for level in hold.levels] == [-16e3]
+    assert hold.is_counted(1003.0)
+    assert holds.is_due(hold, SETTINGS, 1003.0)
+
+
+def test_one_that_does_not_what_it_says_is_on_no_ramp() -> None:
+    idle = replace(view(2, echo=6, applied_w=-13e3), power_w=0.0)
+    hold = holds.reconcile(holds.adopt(idle, SETTINGS, 1002.0), replace(idle, seq=3, heard_s=1003.0), SETTINGS, 1003.0)
+    assert hold.is_counted(1003.0)
+    assert [level.power_w for level in hold.levels] == [-13e3]
+
+
+def leased(one: EqualizationView, expires_in_s: float) -> EqualizationView:
+    return replace(one, last=one.last.model_copy(update={"expires_in_s": expires_in_s}))
+
+
+def test_a_late_refresh_changes_a_channel_whose_lease_has_run_out_and_no_other() -> None:
+    # Trial 3056: the lease ended while a new server's first orders were held up; that they came was a change.
+    refreshed = holds.sent(holds.adopt(view(1, echo=4, applied_w=5e3), SETTINGS, 1001.0), view(1, 4, 5e3), 1001.0)
+    for applied_w, lease_s, changed_s in ((5e3, 20.0, refreshed.changed_s), (0.0, 20.0, 1003.0), (5e3, 0.1, 1003.0)):
+        hold = holds.reconcile(refreshed, leased(view(2, 4, applied_w), lease_s), SETTINGS, 1002.0)
+        hold = holds.reconcile(hold, leased(view(3, 5, 5e3), 29.0), SETTINGS, 1003.0)
+        assert hold.changed_s == changed_s
+
+
 def replace_epoch(epoch: int) -> SetpointEcho:
     return SetpointEcho(server="a", epoch=epoch, seq=1, result=SetpointResult.APPLIED, reason=None)

@@ -130,9 +130,21 @@ def test_a_balance_alone_tells_that_somebody_is_in_charge() -> None:
 
 
 def test_one_that_says_goodbye_is_followed_at_once() -> None:
-    watch = standby.announced(followed(), announcement(None, online=False), retained=False, now_s=101.0)
+    watch = standby.announced(followed(), announcement(9, online=False), retained=False, now_s=101.0)
+    assert vacant_s(watch, TIMING) == 101.0
+    assert not is_alive(watch, TIMING, 101.0)
+
+
+@pytest.mark.parametrize("heartbeat", [None, 0, 1])
+def test_one_whose_will_says_that_it_is_gone_may_contradict(heartbeat: int | None) -> None:
+    watch = standby.announced(followed(), announcement(heartbeat, online=False), retained=False, now_s=101.0)
     assert vacant_s(watch, TIMING) == 101.0 + LEFT_GRACE_S
     assert not is_alive(watch, TIMING, 101.0)
+
+
+def test_a_goodbye_that_the_broker_has_kept_may_be_old() -> None:
+    watch = standby.announced(followed(), announcement(9, online=False), retained=True, now_s=101.0)
+    assert vacant_s(watch, TIMING) == 101.0 + LEFT_GRACE_S
 
 
 def test_one_that_contradicts_its_late_will_stays_in_charge() -> None:
@@ -263,4 +275,3 @@ def test_what_was_sent_ahead_still_comes() -> None:
 def test_a_setpoint_sent_ahead_to_rest_is_renewed_until_it_comes() -> None:
     known = heard((100.0, setpoint(1, (0.0, 4_000.0))), (129.0, setpoint(2, (0.0, 4_000.0), (9.0, 0.0))))
     assert due_s(adopt(view(4_000.0, seq=2), SETTINGS, 130.0, hold(known)), SETTINGS) == -inf
-    assert replace(hold(known), overheard=False).overheard is False

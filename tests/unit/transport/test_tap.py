@@ -1,13 +1,14 @@
 """However the network cuts the stream, each packet is dispatched or passed on, once and in order."""
 
 import socket
+import tracemalloc
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transport.tap import TappedSocket
+from transport.tap import LARGEST_PACKET_BYTES, TappedSocket
 
 Packet = tuple[str, bytes, bool, int]
 
@@ -185,12 +186,56 @@ def test_a_full_read_says_that_there_is_more() -> None:
         assert len(ear.heard) == sent // len(frame)
 
 
-@pytest.mark.parametrize("qos", [0, 1])
-def test_a_packet_of_many_reads_is_put_together_and_what_follows_it_is_not_lost(qos: int) -> None:
-    long = publish("a", bytes(range(256)) * 4000, retain=False, qos=qos, properties=None)
-    short = publish("b", b"next", retain=False, qos=0, properties=None)
-    stream = short + long + short
-    got, passed, _ = run(stream, list(range(0, len(stream), 9973)), mqtt5=False)
-    assert [topic for topic, _, _ in got] == (["b", "a", "b"] if qos == 0 else ["b", "b"])
-    assert passed == (b"" if qos == 0 else long)
-    assert qos == 1 or got[1][1] == bytes(range(256)) * 4000
+@pytest.mark.parametrize("excess", [1, 40_000, 700_000])
+@pytest.mark.parametrize("cuts", [[], [1], [3, 70_000], list(range(0, 900_000, 65_536))], ids=len)
+@pytest.mark.parametrize("mqtt5", [True, False])
+def test_a_message_that_is_too_long_is_cut_and_the_next_is_whole(excess: int, cuts: list[int], mqtt5: bool) -> None:
+    properties = b"" if mqtt5 else None
+    around = 2 + len("t") + (1 if mqtt5 else 0)
+    long = b"x" * (LARGEST_PACKET_BYTES - around + excess)
+    frames = [
+        publish("t", b"before", retain=False, qos=0, properties=properties),
+        publish("t", long, retain=True, qos=0, properties=properties),
+        publish("t", b"after", retain=False, qos=0, properties=properties),
+    ]
+    got, passed, _ = run(b"".join(frames), cuts, mqtt5=mqtt5)
+    kept = LARGEST_PACKET_BYTES - around
+    assert got == [("t", b"before", False), ("t", long[:kept], True), ("t", b"after", False)]
+    assert kept > 64 * 1024, "it is still refused as too large"
+    assert passed == b""
+
+
+def test_one_that_wants_an_acknowledgement_reaches_the_library_cut() -> None:
+    long = b"x" * 300_000
+    frames = [
+        publish("t", long, retain=False, qos=1, properties=b""),
+        publish("t", b"y", retain=False, qos=1, properties=b""),
+    ]
+    _, passed, _ = run(b"".join(frames), [100_000, 200_000], mqtt5=True)
+    kept = LARGEST_PACKET_BYTES - 2 - len("t") - 2 - 1
+    assert passed == publish("t", long[:kept], retain=False, qos=1, properties=b"") + frames[1]
+
+
+def test_a_length_of_256_mb_costs_no_memory() -> None:
+    announced = b"\x30\xff\xff\xff\x7f" + b"\x00\x01t"
+    got: list[str] = []
+    wire = Wire([announced])
+    tap = TappedSocket(wire, mqtt5=False, on_publish=lambda topic, *_: got.append(topic), routes={})  # type: ignore[arg-type]  # the fake is the boundary
+    tap.fill()
+    chunk = bytes(64 * 1024)
+    tracemalloc.start()
+    try:
+        for _ in range(500):
+            wire._chunks.append(chunk)
+            assert not tap.fill()
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 2**20
+    assert got == ["t"]
+
+
+def test_no_other_packet_may_be_so_long() -> None:
+    tap = TappedSocket(Wire([b"\x90\xff\xff\xff\x7f\x00"]), mqtt5=True, on_publish=lambda *_: None, routes={})  # type: ignore[arg-type]  # the fake is the boundary
+    assert tap.fill()
+    assert tap.recv(1) == b"", "the connection is at its end"
