@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from schemas.messages import Severity
+from schemas.messages import Severity, Values
 
 KEPT = 500
 
@@ -24,6 +24,8 @@ class Trouble:
     """None: it stands."""
     acknowledged_unix_time_s: float | None = None
     acknowledged_by: str = ""
+    values: Values | None = None
+    """What the text says beyond the code; None: only the text says it."""
 
     @property
     def is_open(self) -> bool:
@@ -48,15 +50,17 @@ class AlarmBook:
         self.revision = 0
         """Rises with every change."""
 
-    def open(self, source: str, code: str, text: str, severity: Severity, unix_time_s: float) -> None:
+    def open(
+        self, source: str, code: str, text: str, severity: Severity, unix_time_s: float, *, values: Values | None = None
+    ) -> None:
         """Something is wrong; said again, it is one trouble. A warning that nobody has seen yet stands again."""
         if (source, code) in self._open:
             return
         before = None if severity is Severity.ALARM else self._unseen(source, code)
         if before is None:
-            trouble = Trouble(self._next_id, source, code, text, severity, unix_time_s)
+            trouble = Trouble(self._next_id, source, code, text, severity, unix_time_s, values=values)
         else:
-            trouble = replace(before, text=text, closed_unix_time_s=None)
+            trouble = replace(before, text=text, values=values, closed_unix_time_s=None)
         self._open[source, code] = trouble.id
         self._put(trouble)
 
@@ -74,15 +78,17 @@ class AlarmBook:
                 trouble = self._troubles[self._open.pop((place, its_code))]
                 self._put(replace(trouble, closed_unix_time_s=unix_time_s))
 
-    def note(self, source: str, code: str, text: str, severity: Severity, unix_time_s: float) -> None:
+    def note(
+        self, source: str, code: str, text: str, severity: Severity, unix_time_s: float, *, values: Values | None = None
+    ) -> None:
         """Something went wrong that nobody will call well again; unseen, it is noted once."""
         if (source, code) in self._open:
             return
         before = self._unseen(source, code)
         if before is not None:
-            self._put(replace(before, text=text, closed_unix_time_s=unix_time_s))
+            self._put(replace(before, text=text, values=values, closed_unix_time_s=unix_time_s))
             return
-        self._put(Trouble(self._next_id, source, code, text, severity, unix_time_s, unix_time_s))
+        self._put(Trouble(self._next_id, source, code, text, severity, unix_time_s, unix_time_s, values=values))
 
     def acknowledge(self, identity: int, by: str, unix_time_s: float) -> None:
         """Somebody has seen it."""

@@ -1,6 +1,7 @@
-"""The near future: what the channels announce, and what is planned for the equalization channels. Pure."""
+"""The near future: what the channels announce, what is planned for those that balance, and what to expect. Pure."""
 
 from collections.abc import Iterable, Sequence
+from heapq import heapreplace
 from typing import NamedTuple
 
 from schemas.messages import ChannelPlan, Setpoint
@@ -26,6 +27,22 @@ class Course(NamedTuple):
     power_w: float
     steps: Sequence[tuple[float, float]]
     """`(after_s, power_w)` from now, rising."""
+
+
+class Lead(NamedTuple):
+    """What the equalizer has to meet the load with."""
+
+    target_w: float
+    band_w: float
+    """Within so much of the target it lets things be."""
+    charge_limit_w: float
+    """Of all equalization channels together."""
+    discharge_limit_w: float
+    channels: int
+    delay_s: float
+    """So long each of them is left alone after a change."""
+    planned_s: float
+    """Up to here its setpoints say what it does."""
 
 
 def of_plan(plan: ChannelPlan, age_s: float) -> list[tuple[float, float]]:
@@ -72,3 +89,34 @@ def ahead(courses: Iterable[Course], horizon_s: float) -> list[Edge]:
     if edges[-1].after_s < horizon_s:
         edges.append(Edge(horizon_s, load_w, equalization_w))
     return edges
+
+
+def led(edges: Sequence[Edge], lead: Lead) -> list[Edge]:
+    """Return the same future with what is to be expected of the equalizer beyond its setpoints.
+
+    An expectation, not its plan: every announced change that leaves the band is met at its edge, as far as the limits
+    let, by a channel that was not changed within the delay; where each of them was, as soon as one is free again.
+    """
+    free_s = [0.0] * lead.channels
+    offset_w = 0.0
+    expected: list[Edge] = []
+
+    def meet(edge: Edge) -> Edge:
+        nonlocal offset_w
+        if edge.after_s > lead.planned_s and free_s and free_s[0] <= edge.after_s:
+            before_w = edge.equalization_w + offset_w
+            if abs(edge.load_w + before_w - lead.target_w) > lead.band_w:
+                wanted_w = min(max(lead.target_w - edge.load_w, -lead.discharge_limit_w), lead.charge_limit_w)
+                if wanted_w != before_w:
+                    offset_w = wanted_w - edge.equalization_w
+                    heapreplace(free_s, edge.after_s + lead.delay_s)
+        return edge._replace(equalization_w=edge.equalization_w + offset_w)
+
+    for edge, after in zip(edges, [*edges[1:], None], strict=True):
+        expected.append(meet(edge))
+        while after is not None and free_s and expected[-1].after_s < free_s[0] < after.after_s:
+            later = meet(edge._replace(after_s=free_s[0]))
+            if later.equalization_w == expected[-1].equalization_w:
+                break
+            expected.append(later)
+    return expected

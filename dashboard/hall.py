@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from dashboard.alarms import AlarmBook
 from dashboard.energy import DayBook
-from dashboard.forecast import Course, Edge, ahead, of_plan, of_setpoint
+from dashboard.forecast import Course, Edge, Lead, ahead, led, of_plan, of_setpoint
 from dashboard.history import History, Mark
 from schemas.codec import MalformedError, decode
 from schemas.messages import (
@@ -208,7 +208,7 @@ class Hall:
         alarm = telemetry.alarm
         if alarm is not before:
             if alarm is not None:
-                self.alarms.open(key.source, alarm.code, alarm.text, Severity.ALARM, unix_time_s)
+                self.alarms.open(key.source, alarm.code, alarm.text, Severity.ALARM, unix_time_s, values=alarm.values)
             self.alarms.close(key.source, unix_time_s, but=None if alarm is None else alarm.code)
         elif is_first:  # an alarm of an earlier run of the page may be over
             self.alarms.close(key.source, unix_time_s)
@@ -248,15 +248,12 @@ class Hall:
             self.alarms.close(self._place, unix_time_s, code="server_offline")
 
     def _event(self, event: Event, unix_time_s: float) -> None:
-        if event.code == "operator":
-            self.history.mark(Mark(unix_time_s, "act", event.code, event.text))
-        elif event.code.startswith("command_"):
-            where = " / ".join(event.source.split("/")[1::2])
-            self.history.mark(Mark(unix_time_s, "act", event.code, f"{where}: {event.text}"))
+        if event.code == "operator" or event.code.startswith("command_"):
+            self.history.mark(Mark(unix_time_s, "act", event.code, event.text, event.source, event.values))
         station = event.source.startswith("station/")
         told_by_state = event.code in _STANDING or (station and self.alarms.is_open(event.source, event.code))
         if event.severity is not Severity.INFO and not told_by_state:
-            self.alarms.note(event.source, event.code, event.text, event.severity, unix_time_s)
+            self.alarms.note(event.source, event.code, event.text, event.severity, unix_time_s, values=event.values)
 
     def _balance(self, balance: LoopBalance, now_s: float, unix_time_s: float, *, retained: bool) -> None:
         before, self.balance = self.balance, balance
@@ -357,8 +354,27 @@ class Hall:
         return sorted((v for v in self.channels.values() if v.is_equalization), key=lambda v: natural(v.key))
 
     def forecast(self, now_s: float, horizon_s: float) -> list[Edge]:
-        """Return what is announced and planned from now on."""
-        return ahead((self._course(view, now_s) for view in self.channels.values()), horizon_s)
+        """Return what is announced, what is planned and what to expect of the equalizer from now on."""
+        edges = ahead((self._course(view, now_s) for view in self.channels.values()), horizon_s)
+        lead = self._lead(now_s)
+        return edges if lead is None else led(edges, lead)
+
+    def _lead(self, now_s: float) -> Lead | None:
+        """Return how the equalizer will meet what is announced; None: it does not, now."""
+        balance, views = self.balance, [view for view in self.channels.values() if view.is_equalization]
+        if balance is None or self.announcement is None or balance.phase not in {Phase.BALANCING, Phase.SATURATED}:
+            return None
+        states = [s for v in views if not self.is_stale(v, now_s) and (s := v.telemetry.equalization) is not None]
+        planned_s = [after_s for view in views for after_s, _ in self._course(view, now_s).steps]
+        return Lead(
+            target_w=balance.target_power_w,
+            band_w=self.band_w,
+            charge_limit_w=sum(state.charge_limit_w for state in states),
+            discharge_limit_w=sum(state.discharge_limit_w for state in states),
+            channels=len(states),
+            delay_s=self.announcement.control.delay_s,
+            planned_s=max(planned_s, default=0.0),
+        )
 
     def _course(self, view: ChannelView, now_s: float) -> Course:
         telemetry, steps = view.telemetry, []

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from schemas.messages import Values
+
 
 class Tier(NamedTuple):
     """How wide the buckets are, and how long they are kept."""
@@ -44,7 +46,11 @@ class Mark(NamedTuple):
     """`decision`, `phase` or `act`."""
     code: str
     text: str = ""
-    """What was said beyond the code."""
+    """What was said of it."""
+    source: str = ""
+    """Who said it."""
+    values: Values | None = None
+    """What the text says beyond the code; None: only the text says it."""
 
 
 class Kept(NamedTuple):

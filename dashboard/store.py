@@ -20,12 +20,18 @@ from schemas.messages import Severity
 _LOG = logging.getLogger(__name__)
 
 FILE = "dashboard.sqlite"
-_VERSION = 1
+_VERSION = 2
+_MARK = "unix_time_s, kind, code, text, source, content"
+_SINCE_VERSION_1 = """
+ALTER TABLE mark ADD COLUMN source TEXT NOT NULL DEFAULT '';
+ALTER TABLE mark ADD COLUMN content TEXT;
+"""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS bucket (
     width_s INTEGER, unix_time_s INTEGER, load_w REAL, equalization_w REAL, total_w REAL, lowest_w REAL, highest_w REAL,
     PRIMARY KEY (width_s, unix_time_s)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS mark (unix_time_s REAL, kind TEXT, code TEXT, text TEXT);
+CREATE TABLE IF NOT EXISTS mark (
+    unix_time_s REAL, kind TEXT, code TEXT, text TEXT, source TEXT NOT NULL DEFAULT '', content TEXT);
 CREATE INDEX IF NOT EXISTS mark_time ON mark (unix_time_s);
 CREATE TABLE IF NOT EXISTS trouble (id INTEGER PRIMARY KEY, content TEXT);
 CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, content TEXT);
@@ -60,6 +66,8 @@ class Store:
         try:
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = NORMAL")
+            if database.execute("PRAGMA user_version").fetchone()[0] == 1:
+                database.executescript(_SINCE_VERSION_1)
             database.executescript(_SCHEMA)
             database.execute(f"PRAGMA user_version = {_VERSION}")
         except sqlite3.Error:
@@ -72,8 +80,9 @@ class Store:
         rows = self._database.execute("SELECT * FROM bucket ORDER BY width_s, unix_time_s")
         widths = {tier.width_s for tier in TIERS}
         buckets = [Kept(width_s, Bucket(*values)) for width_s, *values in rows if width_s in widths]
-        marks = self._database.execute("SELECT * FROM mark ORDER BY unix_time_s DESC LIMIT ?", (History.MARKS,))
-        return buckets, [Mark(*values) for values in marks][::-1]
+        newest = f"SELECT {_MARK} FROM mark ORDER BY unix_time_s DESC LIMIT ?"  # noqa: S608 - our own columns
+        marks = self._database.execute(newest, (History.MARKS,))
+        return buckets, [_mark(row) for row in marks][::-1]
 
     def troubles(self) -> list[Trouble]:
         """Return the alarms."""
@@ -109,7 +118,10 @@ class Store:
                 "INSERT OR REPLACE INTO bucket VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [(width_s, *bucket) for width_s, bucket in buckets],
             )
-            database.executemany("INSERT INTO mark VALUES (?, ?, ?, ?)", list(marks))
+            database.executemany(
+                f"INSERT INTO mark ({_MARK}) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608 - our own columns
+                [(*mark[:-1], None if mark.values is None else json.dumps(mark.values)) for mark in marks],
+            )
             database.executemany(
                 "INSERT OR REPLACE INTO trouble VALUES (?, ?)",
                 [(trouble.id, json.dumps(asdict(trouble))) for trouble in troubles],
@@ -128,6 +140,11 @@ class Store:
     def close(self) -> None:
         """Close the file."""
         self._database.close()
+
+
+def _mark(row: tuple[Any, ...]) -> Mark:
+    *said, content = row
+    return Mark._make([*said, None if content is None else json.loads(content)])
 
 
 def _trouble(content: str) -> Trouble:

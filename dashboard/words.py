@@ -1,8 +1,9 @@
 """What the page says, from its catalogues: `words/en.toml`, `words/zh.toml`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.resources import files
+from string import Formatter
 from typing import Any, get_args
 
 import tomli
@@ -36,6 +37,14 @@ class Words:
         """Return a text without values, or something else where the catalogue has none: a code that is not ours."""
         return self.texts.get(key, otherwise)
 
+    def fits(self, key: str, values: Mapping[str, object] | None) -> bool:
+        """Whether there is a text under a key, and everything to fill it in with."""
+        return values is not None and key in self.texts and _names(self.texts[key]) <= values.keys()
+
+    def filled(self, key: str, values: Mapping[str, object], shown: Callable[[str, object], str]) -> str:
+        """Return a text with such of the values as it names, each as `shown(name, value)`."""
+        return self(key, **{name: shown(name, values[name]) for name in _names(self.texts[key])})
+
     def count(self, key: str, count: int) -> str:
         """Return a text about so many, in the singular where there is one and the language has it."""
         singular = f"{key}_one"
@@ -47,6 +56,11 @@ def words(language: Language) -> Words:
     """Return the catalogue of a language."""
     text = files("dashboard").joinpath("words", f"{language}.toml").read_text(encoding="utf-8")
     return Words(language, dict(_flat(tomli.loads(text))))
+
+
+@cache
+def _names(text: str) -> frozenset[str]:
+    return frozenset(name for _, name, _, _ in Formatter().parse(text) if name)
 
 
 def preferred(accepted: str) -> Language:

@@ -20,13 +20,13 @@ REMEMBERED_REPLIES = 1000
 class Operated(Protocol):
     """What operators may do to the control."""
 
-    def pause(self) -> str:
+    def pause(self, by: str | None = None) -> str:
         """Set all equalization channels to 0 W and send nothing more; return what to tell the operator."""
 
-    def resume(self) -> str:
+    def resume(self, by: str | None = None) -> str:
         """Balance again; return what to tell the operator."""
 
-    def set_target(self, target_power_w: float) -> str:
+    def set_target(self, target_power_w: float, by: str | None = None) -> str:
         """Steer to another total power; return what to tell the operator."""
 
     def inactive(self) -> str | None:
@@ -88,14 +88,14 @@ class CommandDesk:
             return self._reply(command.id, command.action, why, ReplyReason.NOT_ACTIVE)
         match LoopAction(command.action):
             case LoopAction.PAUSE:
-                text = self._operated.pause()
+                text = self._operated.pause(command.by)
             case LoopAction.RESUME:
-                text = self._operated.resume()
+                text = self._operated.resume(command.by)
             case LoopAction.SET_TARGET:
                 if command.target_power_w is None:
                     text = "set_target needs target_power_w"
                     return self._reply(command.id, command.action, text, ReplyReason.MALFORMED)
-                text = self._operated.set_target(command.target_power_w)
+                text = self._operated.set_target(command.target_power_w, command.by)
         return self._reply(command.id, command.action, text)
 
     def _complaint(self, payload: bytes, error: MalformedError) -> Reply | None:

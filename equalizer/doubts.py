@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from equalizer.control.image import ChannelKey
 from equalizer.control.plausibility import Doubt
 from equalizer.voice import Voice
-from schemas.messages import Severity
+from schemas.messages import Severity, Values
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,15 +32,15 @@ class DoubtReporter:
             return
         for key in [key for key in self._said if key not in doubts]:
             del self._said[key]
-            self._say(key, "telemetry_plausible", "what it says can be true again", Severity.INFO)
+            self._say(key, "telemetry_plausible", "what it says can be true again", Severity.INFO, {})
         for key, reason in doubts.items():
             if key not in self._said:
                 self._said[key] = reason
                 text = f"what it says cannot be true ({reason}): it counts as unknown power"
-                self._say(key, "telemetry_implausible", text, Severity.ALARM)
+                self._say(key, "telemetry_implausible", text, Severity.ALARM, {"reason": reason.value})
 
-    def _say(self, key: ChannelKey, code: str, text: str, severity: Severity) -> None:
+    def _say(self, key: ChannelKey, code: str, text: str, severity: Severity, values: Values) -> None:
         station, channel = key
-        self._voice.event(code, text, severity, about=f"station/{station}/channel/{channel}")
+        self._voice.event(code, text, severity, values, about=f"station/{station}/channel/{channel}")
         level = logging.INFO if severity is Severity.INFO else logging.WARNING
         _LOG.log(level, "%s station=%s channel=%s text=%r", code, station, channel, text)

@@ -18,7 +18,17 @@ from equalizer.report import Condition
 from equalizer.rhythm import Rhythm
 from equalizer.standby import Timing
 from equalizer.voice import Voice
-from schemas.messages import LoopBalance, Phase, Presence, ServerAnnouncement, Setpoint, SetpointEcho, Severity
+from schemas.messages import (
+    LoopAction,
+    LoopBalance,
+    Phase,
+    Presence,
+    ServerAnnouncement,
+    Setpoint,
+    SetpointEcho,
+    Severity,
+    Values,
+)
 
 _LOG = logging.getLogger(__name__)
 
@@ -31,6 +41,7 @@ _MARKER_S = 3.0
 MATERIAL_RATIO = 0.25
 """Part of `release_w` by which the loop must move to be looked at between the regular cycles."""
 _STORE_AGAIN_S = 5.0
+_LONGEST_SIGNATURE = 64
 _STALLED_S = 3.0
 _STALLED_PERIODS = 3.0
 _NAMESAKE_S = 2.5
@@ -135,7 +146,7 @@ class Duty:
     def _tell_of_connection(self, code: str, text: str) -> None:
         lost = code == "connection_lost"
         _LOG.log(logging.WARNING if lost else logging.INFO, "%s reason=%r", code, text)
-        self._voice.event(code, text, Severity.WARNING if lost else Severity.INFO)
+        self._voice.event(code, text, Severity.WARNING if lost else Severity.INFO, {"cause": text} if lost else {})
 
     async def until_failure(self) -> None:
         """Wait for a decision that raises, and raise the same: this server must not go on."""
@@ -249,7 +260,8 @@ class Duty:
     def _woken(self, gap_s: float) -> None:
         """Distrust everything after a standstill: what waits in the socket tells of a past of unknown length."""
         _LOG.warning("stalled gap_s=%.1f", gap_s)
-        self._voice.event("stalled", f"this process stood still for {gap_s:.1f} s", Severity.WARNING)
+        values: Values = {"gap_s": round(gap_s, 1)}
+        self._voice.event("stalled", f"this process stood still for {gap_s:.1f} s", Severity.WARNING, values)
         self._begin()
         self._later(_FIRST_LOOK_S, self._announce_first)
 
@@ -294,7 +306,8 @@ class Duty:
             return
         self._silent = silent
         severity, code = (Severity.WARNING, "telemetry_stale") if silent else (Severity.INFO, "telemetry_fresh")
-        self._voice.event(code, f"{stale} of {channels} channels are silent", severity)
+        values: Values = {"stale": stale, "channels": channels}
+        self._voice.event(code, f"{stale} of {channels} channels are silent", severity, values)
         _LOG.warning("%s channels_stale=%d channels=%d", code, stale, channels)
 
     def _say_phase(self, phase: Phase) -> None:
@@ -306,7 +319,7 @@ class Duty:
             _LOG.info("phase from=%s to=%s", before, phase)
             severity = _SEVERITIES.get(phase, Severity.INFO)
             why = self.fence.conflict if self.fence.conflict is not None else f"from {before} to {phase}"
-            self._voice.event(phase, why, severity)
+            self._voice.event(phase, why, severity, {"before": before.value})
 
     # ── other servers ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -356,7 +369,8 @@ class Duty:
         if not self._candidacy.has_living_namesake(self._clock()) or self.fence.standing is Standing.IN_CHARGE:
             return
         name = self.fence.own.server
-        self._voice.event("duplicate_server", f"two servers call themselves {name}; the second ends", Severity.ALARM)
+        text = f"two servers call themselves {name}; the second ends"
+        self._voice.event("duplicate_server", text, Severity.ALARM, {"server": name})
         self.step_down("another server has this one's name")
         self._rhythm.fail(
             DuplicateServerError(
@@ -387,12 +401,14 @@ class Duty:
         self.fence = fence
         self._conflict_s = self._clock()
         self._candidacy.steps_down(self._conflict_s)
+        why = fence.conflict or ""
+        values: Values = {"epoch": fence.epoch, "cause": why}
         if self._timing.enabled:
             self._helm.suspend()
-            self._voice.event("stepped_down", fence.conflict or "", Severity.WARNING)
+            self._voice.event("stepped_down", why, Severity.WARNING, values)
             _LOG.warning("stepped_down what=%r", fence.conflict)
         else:
-            self._voice.event("server_conflict", fence.conflict or "", Severity.ALARM)
+            self._voice.event("server_conflict", why, Severity.ALARM, values)
             _LOG.error("server_conflict what=%r", fence.conflict)
         self._say_phase(Phase.STANDBY)
 
@@ -421,12 +437,12 @@ class Duty:
             if not self._unstored:
                 self._unstored = True
                 _LOG.error("epoch_not_stored epoch=%d error=%r", epoch, str(error))
-                self._voice.event("epoch_not_stored", str(error), Severity.WARNING)
+                self._voice.event("epoch_not_stored", str(error), Severity.WARNING, {"cause": str(error)})
             return
         if self._unstored:
             self._unstored = False
             _LOG.info("epoch_stored_again epoch=%d", epoch)
-            self._voice.event("epoch_stored_again", f"epoch {epoch} is stored")
+            self._voice.event("epoch_stored_again", f"epoch {epoch} is stored", values={"epoch": epoch})
 
     def _leave_standby(self, now_s: float) -> float:
         """Take the place of a server that has gone; return when to look again."""
@@ -458,7 +474,8 @@ class Duty:
         self._follows = None
         self._marks = 0
         self._raise_epoch(fence)
-        self._voice.event("takeover", f"takes over from {before} with epoch {fence.epoch}", Severity.WARNING)
+        values: Values = {"server": before, "epoch": fence.epoch}
+        self._voice.event("takeover", f"takes over from {before} with epoch {fence.epoch}", Severity.WARNING, values)
         _LOG.warning("takeover from=%s epoch=%d", before, fence.epoch)
 
     def wants_charge(self) -> bool:
@@ -496,7 +513,8 @@ class Duty:
     def _say_whom_it_follows(self, now_s: float) -> None:
         leader, epoch = self._candidacy.follows(now_s), self._candidacy.watch.epoch
         if leader is not None and leader != self._follows:
-            self._voice.event("standby", f"stands by for server {leader.server}, epoch {epoch}")
+            values: Values = {"server": leader.server, "epoch": epoch}
+            self._voice.event("standby", f"stands by for server {leader.server}, epoch {epoch}", values=values)
             _LOG.info("standby leader=%s epoch=%d", leader.server, epoch)
         self._follows = leader
 
@@ -511,7 +529,7 @@ class Duty:
             return
         text = "removed" if presence is None else presence.value
         severity = Severity.INFO if presence is Presence.ONLINE else Severity.WARNING
-        self._voice.event(f"station_{text}", f"station {name} is {text}", severity, about=f"station/{name}")
+        self._voice.event(f"station_{text}", f"station {name} is {text}", severity, {}, about=f"station/{name}")
         _LOG.log(logging.INFO if presence is Presence.ONLINE else logging.WARNING, "station_%s station=%s", text, name)
 
     async def leave(self) -> None:
@@ -545,17 +563,18 @@ class Duty:
             return False
         return self._timing.enabled or self.fence.rival is not None
 
-    def pause(self) -> str:
+    def pause(self, by: str | None = None) -> str:
         """Have the control paused at once."""
-        return self._operated(self._helm.pause())
+        return self._operated(self._helm.pause(), by, {"action": LoopAction.PAUSE.value})
 
-    def resume(self) -> str:
+    def resume(self, by: str | None = None) -> str:
         """Have the control go on at once."""
-        return self._operated(self._helm.resume())
+        return self._operated(self._helm.resume(), by, {"action": LoopAction.RESUME.value})
 
-    def set_target(self, target_power_w: float) -> str:
+    def set_target(self, target_power_w: float, by: str | None = None) -> str:
         """Steer the total power elsewhere."""
-        return self._operated(self._helm.set_target(target_power_w))
+        values: Values = {"action": LoopAction.SET_TARGET.value, "target_power_w": target_power_w}
+        return self._operated(self._helm.set_target(target_power_w), by, values)
 
     def _keep_orders(self) -> None:
         """Store what operators have ordered, of this server or of the one that it follows, for the next run."""
@@ -569,14 +588,14 @@ class Duty:
                 self._keeps_orders = False
                 _LOG.error("orders_not_stored error=%r", str(error))
                 text = f"a restart would not remember the pause or the target: {error.strerror}"
-                self._voice.event("orders_not_stored", text, Severity.WARNING)
+                self._voice.event("orders_not_stored", text, Severity.WARNING, {"cause": error.strerror or str(error)})
         else:
             self._kept_orders = orders
             self._keeps_orders = True
 
-    def _operated(self, text: str) -> str:
+    def _operated(self, text: str, by: str | None, values: Values) -> str:
         self._keep_orders()
-        self._voice.event("operator", text)
+        self._voice.event("operator", text, values=values if by is None else {**values, "by": by[:_LONGEST_SIGNATURE]})
         self.material(self._clock())
         return text
 

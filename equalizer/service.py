@@ -74,7 +74,9 @@ class EqualizerService:
         self._ledger = ledger if ledger is not None else Ledger(base_dir / settings.state.dir, settings.loop.name)
         self._open_session = open_session
         demand(settings.broker, "equalizer")
-        self._expiry = ExpiryWatch(utc, lambda severity, code, text: self._voice.event(code, text, severity))
+        self._expiry = ExpiryWatch(
+            utc, lambda severity, code, text, values: self._voice.event(code, text, severity, values)
+        )
         self._reached = asyncio.Event()
         self._unsaved = False
         self._duties: list[Duty] = []
@@ -260,9 +262,11 @@ class EqualizerService:
     def _tell_of_audit(self, before: str | None, now: str | None) -> None:
         """Say once that nothing can be written down, and once that it can again."""
         if before is None and now is not None:
-            self._voice.event("audit_failed", f"{now}; control goes on, entries wait", Severity.ALARM)
+            text = f"{now}; control goes on, entries wait"
+            self._voice.event("audit_failed", text, Severity.ALARM, {"cause": now})
         elif before is not None and now is None:
-            self._voice.event("audit_resumed", f"{self._audit.lost} entries were lost")
+            lost = self._audit.lost
+            self._voice.event("audit_resumed", f"{lost} entries were lost", values={"lost": lost})
 
     def _save(self) -> str | None:
         """Store the energy account; return why it cannot be."""
@@ -279,11 +283,11 @@ class EqualizerService:
         self._unsaved = trouble is not None
         if trouble is None:
             _LOG.info("energy_saved_again")
-            self._voice.event("energy_saved_again", "the energy account is stored again")
+            self._voice.event("energy_saved_again", "the energy account is stored again", values={})
             return
         _LOG.error("energy_not_saved error=%r", trouble)
         text = f"{trouble}; a restart would go on with an older energy account"
-        self._voice.event("energy_not_saved", text, Severity.WARNING)
+        self._voice.event("energy_not_saved", text, Severity.WARNING, {"cause": trouble})
 
     async def _advertise(self) -> None:
         """Announce the broker by DNS-SD once it has been reached, until cancelled."""

@@ -22,6 +22,7 @@ from schemas.messages import (
     Setpoint,
     SetpointSummary,
     Severity,
+    Values,
 )
 from schemas.topics import ChannelTopic, LoopTopic, channel_topic, loop_topic
 from transport.session import Session, Will
@@ -180,13 +181,22 @@ class Voice:
         """Answer an operator."""
         self._publish(self._topics[LoopTopic.REPLY], encode(reply), qos=1)
 
-    def event(self, code: str, text: str, severity: Severity = Severity.INFO, *, about: str = "") -> None:
+    def event(
+        self,
+        code: str,
+        text: str,
+        severity: Severity = Severity.INFO,
+        values: Values | None = None,
+        *,
+        about: str = "",
+    ) -> None:
         """Say that something happened, unless the same was said just now.
 
         Args:
             code: what, for programs; in snake case.
             text: what, for people.
             severity: how much it matters.
+            values: what the text says beyond the code, by name; None: only the text says it.
             about: the part of the loop that it happened to; empty: the server itself.
         """
         source = about or f"server/{self._settings.loop.server}"
@@ -205,7 +215,7 @@ class Voice:
             self.events_withheld += 1
             return
         self._tokens -= 1.0
-        message = Event(unix_time_s=self._utc(), source=source, severity=severity, code=code, text=text)
+        message = Event(unix_time_s=self._utc(), source=source, severity=severity, code=code, text=text, values=values)
         self._publish(self._topics[LoopTopic.EVENT], encode(message), qos=1)
 
     def _announcement(self, presence: Presence, epoch: int, phase: Phase) -> ServerAnnouncement:

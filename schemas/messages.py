@@ -19,6 +19,8 @@ Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
+Values = dict[str, str | int | float]
+"""What a text says beyond its code, by name and with the unit in it, for who words it in another language."""
 
 
 class Message(BaseModel):
@@ -33,7 +35,9 @@ class Presence(StrEnum):
     """Whether a process is there."""
 
     ONLINE = "online"
+    """It is there."""
     OFFLINE = "offline"
+    """It is gone: said by itself, or by its last will."""
 
 
 class Phase(StrEnum):
@@ -57,7 +61,9 @@ class Policy(StrEnum):
     """How the delay against shaking is spent."""
 
     CONFIRM = "confirm"
+    """An unannounced imbalance must stand for `delay_s` before it is met."""
     DWELL = "dwell"
+    """An imbalance is met at once; then the channel is left alone for `delay_s`."""
 
 
 class WorkStatus(StrEnum):
@@ -81,14 +87,23 @@ class StepType(StrEnum):
     """The working step of a channel."""
 
     REST = "rest"
+    """No power, for a time."""
     CC_CHG = "cc_chg"
+    """Charges at a constant current."""
     CC_DCHG = "cc_dchg"
+    """Discharges at a constant current."""
     CV_CHG = "cv_chg"
+    """Charges at a constant voltage."""
     CCCV_CHG = "cccv_chg"
+    """Charges at a constant current, and at its end voltage with a falling one."""
     CP_CHG = "cp_chg"
+    """Charges at a constant power."""
     CP_DCHG = "cp_dchg"
+    """Discharges at a constant power."""
     SIM = "sim"
+    """Working condition simulation: power by a profile, or by setpoints."""
     NONE = "none"
+    """No step."""
 
 
 class AlarmCode(StrEnum):
@@ -116,7 +131,9 @@ class OnLost(StrEnum):
     """What the channels do when their station's process is gone."""
 
     ZERO = "zero"
+    """They go to 0 W: an `offline` station counts as 0 W."""
     CONTINUE = "continue"
+    """They may go on: their last power counts, as unknown."""
 
 
 class SetpointResult(StrEnum):
@@ -153,24 +170,33 @@ class ChannelAction(StrEnum):
     """What an operator may ask of a channel."""
 
     EQUALIZE = "equalize"
+    """Enter equalization mode, at 0 W."""
     STOP = "stop"
+    """Ramp to 0 W, end the step, leave equalization mode."""
     START = "start"
+    """Run the channel's configured program."""
     CLEAR_ALARM = "clear_alarm"
+    """Forget the alarm, once its cause is gone."""
 
 
 class LoopAction(StrEnum):
     """What an operator may ask of the equalizer."""
 
     PAUSE = "pause"
+    """Bring all equalization channels to 0 W, then send nothing."""
     RESUME = "resume"
+    """Balance again."""
     SET_TARGET = "set_target"
+    """Steer the total to `target_power_w`."""
 
 
 class ReplyResult(StrEnum):
     """Whether a command was taken."""
 
     ACCEPTED = "accepted"
+    """It is done, or begun."""
     REJECTED = "rejected"
+    """It is not done; `reason` says why."""
 
 
 class ReplyReason(StrEnum):
@@ -198,38 +224,56 @@ class Severity(StrEnum):
     """How much an event matters."""
 
     INFO = "info"
+    """For the record."""
     WARNING = "warning"
+    """Somebody should look at it today."""
     ALARM = "alarm"
+    """Somebody should look at it now."""
 
 
 class ControlSummary(Message):
     """The part of the equalizer's control settings that others may rely on."""
 
     policy: Policy
+    """How the delay is spent."""
     delay_s: NonNegative
+    """Seconds against shaking: an unannounced imbalance stands so long, or a change of power holds so long."""
 
 
 class SetpointSummary(Message):
     """How long setpoints live and how often they are renewed."""
 
     ttl_s: Positive
+    """Seconds for which a setpoint holds; a station grants 60 s at most."""
     refresh_s: Positive
+    """Seconds after which the same powers are sent again."""
 
 
 class ServerAnnouncement(Message):
     """The well-known message: there is a server for this loop."""
 
     server: Name
+    """The server's name; two on one loop have different ones."""
     status: Presence
+    """`online`, or `offline` (the will, and a clean stop)."""
     epoch: Count
+    """Rises whenever a server takes charge; stations obey the highest."""
     phase: Phase
+    """What the server does."""
     version: str
+    """Of its program."""
     started_unix_time_s: float
+    """When its process started, UTC seconds; tells two runs apart."""
     telemetry_period_s: Positive
+    """Seconds between two telemetry messages of a channel, as the server expects them."""
     control: ControlSummary
+    """The settings of its control that others may rely on."""
     setpoint: SetpointSummary
+    """How its setpoints live."""
     metrics_url: str | None = None
+    """Where Prometheus reads its metrics; null: nowhere."""
     dashboard_url: str | None = None
+    """Where its page is; null: none is known."""
     heartbeat: Count | None = None
     """Counts up with every announcement of a server that others may stand by for; a higher one proves that it lives."""
 
@@ -243,29 +287,45 @@ class StationStatus(Message):
     """A station is there, or gone (its last will, or a clean stop)."""
 
     status: Presence
+    """`online`, or `offline` (the will, and a clean stop)."""
     boot_id: str
+    """New at every start of the station's process; the will carries it too."""
     version: str
+    """Of its program."""
     driver: str
+    """The kind of equipment."""
     channels: tuple[Name, ...]
+    """All its channels, by name."""
     on_lost: Annotated[OnLost, BeforeValidator(_null_is_continue)] = OnLost.CONTINUE
+    """What the channels do when this process is gone; null or absent: `continue`."""
     unix_time_s: float
+    """When it was said, UTC seconds; a label."""
 
 
 class Alarm(Message):
     """Why a channel protects itself, for programs and for people."""
 
     code: AlarmCode
+    """Why, for programs."""
     text: str
+    """Why, for people: what was measured, and what is allowed."""
+    values: Values | None = None
+    """What the text says beyond the code, by name: `value_v`, `limit_v`; null: only the text says it."""
 
 
 class SetpointEcho(Message):
     """The last setpoint that a channel decided on: the acknowledgement."""
 
     server: Name
+    """Who sent it."""
     epoch: Count
+    """Under which epoch."""
     seq: Count
+    """Its number in that epoch."""
     result: SetpointResult
+    """What became of it."""
     reason: SetpointReason | None = None
+    """Why it was rejected; null: it was not."""
     expires_in_s: float | None = None
     """Seconds until the lease ends; null where there is none."""
 
@@ -278,35 +338,55 @@ class Equalization(Message):
     discharge_limit_w: NonNegative
     """What the channel can give now, derated near the battery's limits."""
     ramp_w_per_s: Positive
+    """How fast its power can change, W per second."""
     applied_w: float
+    """What it is set to now, W; positive charges."""
     last: SetpointEcho | None = None
+    """The last setpoint that it decided on; null: none yet."""
 
 
 class ChannelTelemetry(Message):
     """What a channel measures and does."""
 
     boot_id: str
+    """The station's run that says it."""
     seq: Count
+    """Counts up by one per channel and message within a boot."""
     unix_time_s: float
+    """When it was measured, UTC seconds; a label."""
     work_status: WorkStatus
+    """What the channel is at."""
     step_type: StepType
+    """The working step; `sim` in equalization mode."""
     step_id: Count
+    """The step in its program, from 1; 0: outside a program."""
     cycle_count: Count
+    """The cycle of its program, from 1; 0: outside a program."""
     voltage_v: float
+    """The battery's voltage, V."""
     current_a: float
+    """Current, A; positive charges."""
     power_w: float
+    """Power, W; positive charges, and draws from the loop."""
     temperature_degc: float | None = None
+    """The battery's temperature, °C; null: not measured."""
     soc_ratio: float | None = None
+    """The battery's charge, 0 to 1; null: not known."""
     battery_connected: bool
+    """Whether there is a battery."""
     equalization: Equalization | None = None
+    """Its state in equalization mode; null: it is not in that mode."""
     alarm: Alarm | None = None
+    """Why it protects itself; null: it does not."""
 
 
 class PlanSegment(Message):
     """Power from `after_s` on."""
 
     after_s: NonNegative
+    """Seconds from sending at which it begins."""
     power_w: float
+    """Power from then on, W; positive charges."""
     sigma_s: NonNegative | None = None
     """Standard deviation of the time at which this segment begins; null: exact."""
 
@@ -315,11 +395,17 @@ class ChannelPlan(Message):
     """What a channel's own program will do next, counted from sending."""
 
     boot_id: str
+    """The station's run that says it."""
     seq: Count
+    """Counts up by one per channel and plan within a boot."""
     unix_time_s: float
+    """When it was said, UTC seconds; a label."""
     step_id: Count
+    """The step that runs now, from 1."""
     until_s: NonNegative
+    """Seconds from sending at which knowledge ends."""
     segments: Annotated[tuple[PlanSegment, ...], Field(min_length=1)]
+    """What comes, in order; the first begins at 0.0 s."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -331,26 +417,37 @@ class Basis(Message):
     """The telemetry that a decision saw last of a channel."""
 
     boot_id: str
+    """The station's run that sent it."""
     seq: Count
+    """Its number."""
 
 
 class SetpointStep(Message):
     """Power from `after_s` on, counted from receipt."""
 
     after_s: NonNegative
+    """Seconds from receipt at which it begins."""
     power_w: float
+    """Power from then on, W; positive charges."""
 
 
 class Setpoint(Message):
     """A short working condition simulation step for an equalization channel."""
 
     server: Name
+    """Who sends it."""
     epoch: Count
+    """Under which epoch; a station refuses one below the highest that it knows."""
     seq: Count
+    """Rises per channel within an epoch."""
     basis: Basis
+    """The channel's newest telemetry that the decision saw; it proves freshness."""
     ttl_s: Positive
+    """Seconds for which it holds, from the moment that the basis was sent; 60 at most."""
     steps: Annotated[tuple[SetpointStep, ...], Field(min_length=1, max_length=64)]
+    """1 to 64 steps in order; the first begins at 0.0 s, the last holds to the end."""
     unix_time_s: float
+    """When it was sent, UTC seconds; a label."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -362,35 +459,50 @@ class ChannelCommand(Message):
     """What an operator asks of a channel. `action` stays text, so that an unknown one gets its reply."""
 
     id: Annotated[str, Field(min_length=1)]
+    """Names the command; the same one again gets the same reply and does nothing twice."""
     action: str
+    """`equalize`, `stop`, `start` or `clear_alarm`."""
     by: str | None = None
+    """Who asks; null: not said."""
 
 
 class LoopCommand(Message):
     """What an operator asks of the equalizer. `action` stays text, so that an unknown one gets its reply."""
 
     id: Annotated[str, Field(min_length=1)]
+    """Names the command; the same one again gets the same reply and does nothing twice."""
     action: str
+    """`pause`, `resume` or `set_target`."""
     target_power_w: float | None = None
+    """What the total is to be, W; positive draws from the grid. For `set_target` only."""
     by: str | None = None
+    """Who asks; null: not said."""
 
 
 class Reply(Message):
     """The one answer to a command."""
 
     id: str
+    """The command's."""
     action: str
+    """The command's."""
     result: ReplyResult
+    """Whether it was taken."""
     reason: ReplyReason | None = None
+    """Why it was rejected; null: it was not."""
     text: str
+    """The same for people, in English."""
     unix_time_s: float
+    """When it was answered, UTC seconds; a label."""
 
 
 class EnergyAccount(Message):
     """Energy exchanged with the grid since the account was opened, kept over restarts."""
 
     import_wh: NonNegative
+    """Drawn from the grid, Wh."""
     export_wh: NonNegative
+    """Fed into the grid, Wh."""
     unbalanced_wh: NonNegative
     """What |total| would have been with the equalization channels at 0 W."""
     avoided_wh: float
@@ -401,33 +513,56 @@ class LastDecision(Message):
     """When the equalizer last changed a setpoint, and why."""
 
     unix_time_s: float
+    """When, UTC seconds; a label."""
     reason: str
+    """Why, one of the words for a setpoint that was sent."""
 
 
 class LoopBalance(Message):
     """The loop's power, once a second."""
 
     server: Name
+    """Who says it."""
     epoch: Count
+    """Under which epoch."""
     seq: Count
+    """Counts up by one per message."""
     unix_time_s: float
+    """When it was said, UTC seconds; a label."""
     phase: Phase
+    """What the server does."""
     total_power_w: float
+    """Sum over all channels, W; positive draws from the grid."""
     load_power_w: float
+    """Of it, the test channels, W: what the total would be without balancing."""
     equalization_power_w: float
+    """Of it, the equalization channels, W; positive charges."""
     target_power_w: float
+    """What the total is steered to, W."""
     charging_power_w: NonNegative
+    """Sum over the channels that charge, W."""
     discharging_power_w: Annotated[float, Field(le=0.0)]
+    """Sum over the channels that discharge, W, 0 or less."""
     unknown_power_w: NonNegative
+    """Magnitude of what stale channels said last, W; it counts in the total."""
     shortfall_w: float
+    """What the equalization channels lack of what is asked of them, W; positive: they would have to charge more."""
     meter_power_w: float | None = None
+    """The grid meter's power, W; positive draws; null: there is none, or it is silent."""
     stations_online: Count
+    """Stations that are online."""
     channels: Count
+    """Channels that are known."""
     channels_stale: Count
+    """Of them, those silent for more than three periods."""
     equalization_channels: Count
+    """Of them, those in equalization mode."""
     setpoint_changes: Count
+    """Changes of power sent so far; the same power again is none."""
     energy: EnergyAccount
+    """What was exchanged with the grid, and what balancing has spared."""
     last_decision: LastDecision | None = None
+    """The last setpoint sent, and why; null: none yet."""
     held_back: str | None = None
     """Why nothing is changed now although something is left over; null: nothing is held back."""
     engage_w: NonNegative | None = None
@@ -444,17 +579,26 @@ class MeterReading(Message):
     """The power at the grid's connection: positive, the hall draws."""
 
     unix_time_s: float
+    """When it was measured, UTC seconds; a label."""
     power_w: float
+    """Power, W; positive: the hall draws from the grid."""
 
 
 class Event(Message):
     """Something happened that a person may want to know."""
 
     unix_time_s: float
+    """When it happened, UTC seconds; a label."""
     source: str
+    """Where: `server/{server}`, `station/{station}` or `station/{station}/channel/{channel}`."""
     severity: Severity
+    """How much it matters."""
     code: str
+    """What, for programs, in snake case."""
     text: str
+    """What, for people, in English."""
+    values: Values | None = None
+    """What the text says beyond the code, by name: `server`, `epoch`, `gap_s`; null: only the text says it."""
 
 
 PAYLOADS: dict[str, type[Message]] = {

@@ -19,6 +19,7 @@ from schemas.messages import (
     Setpoint,
     Severity,
     StationStatus,
+    Values,
 )
 from schemas.topics import ChannelTopic
 from simulation.clock import TICK_S, Timeline, tick_from, tick_s
@@ -76,9 +77,11 @@ class Outlet:
         self.events[f"reply_{message.result}"] += 1
         del channel_id
 
-    def event(self, severity: Severity, code: str, text: str, *, channel_id: str | None = None) -> None:
+    def event(
+        self, severity: Severity, code: str, text: str, values: Values | None = None, *, channel_id: str | None = None
+    ) -> None:
         """Count what people would be told."""
-        del severity, text, channel_id
+        del severity, text, values, channel_id
         self.events[code] += 1
 
     def status(self, message: StationStatus) -> None:

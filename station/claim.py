@@ -112,6 +112,7 @@ async def living_namesake(
             severity=Severity.ALARM,
             code="duplicate_station",
             text=f"a second station {station} (boot {boot_id}) was refused: one is running (boot {suspect})",
+            values={"boot_id": boot_id},
         )
         session.publish(loop_topic(connection.loop, LoopTopic.EVENT), encode(alarm), qos=1)
         return suspect

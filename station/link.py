@@ -22,6 +22,7 @@ from schemas.messages import (
     Setpoint,
     Severity,
     StationStatus,
+    Values,
 )
 from schemas.topics import (
     ChannelAddress,
@@ -198,11 +199,13 @@ class Link:
             return
         self._session.publish(topic, payload, qos=1)
 
-    def event(self, severity: Severity, code: str, text: str, *, channel_id: str | None = None) -> None:
+    def event(
+        self, severity: Severity, code: str, text: str, values: Values | None = None, *, channel_id: str | None = None
+    ) -> None:
         """Tell people; what happens before there is a connection waits for it."""
         channel = "" if channel_id is None else f"/channel/{channel_id}"
         source = f"station/{self.identity.station}{channel}"
-        event = Event(unix_time_s=self._utc(), source=source, severity=severity, code=code, text=text)
+        event = Event(unix_time_s=self._utc(), source=source, severity=severity, code=code, text=text, values=values)
         if self._session is None or self.loop is None:
             self._early_events.append(event)
         else:
@@ -259,7 +262,7 @@ class Link:
     def _tell_of_connection(self, code: str, text: str) -> None:
         lost = code == "connection_lost"
         _log.log(logging.WARNING if lost else logging.INFO, "%s reason=%r", code, text)
-        self.event(Severity.WARNING if lost else Severity.INFO, code, text)
+        self.event(Severity.WARNING if lost else Severity.INFO, code, text, {"cause": text} if lost else {})
 
     # ── in ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -334,7 +337,7 @@ class Link:
         own = self.identity
         _log.error("duplicate_station station=%s boot_id=%s", own.station, boot_id)
         text = f"another station calls itself {own.station} (boot {boot_id}), this one goes on (boot {own.boot_id})"
-        self.event(Severity.ALARM, "duplicate_station", text)
+        self.event(Severity.ALARM, "duplicate_station", text, {"boot_id": boot_id})
 
     def _correct_status(self, reason: str) -> None:
         """Say once more that this station is there, and everything else: who took it for gone has forgotten that."""

@@ -14,6 +14,7 @@ from schemas.messages import (
     ReplyReason,
     Setpoint,
     Severity,
+    Values,
 )
 from station.channel import machine
 from station.channel.commands import Refusal, rejection
@@ -57,7 +58,9 @@ class Outlet(Protocol):
     def reply(self, channel_id: str, message: Reply) -> None:
         """Answer a command."""
 
-    def event(self, severity: Severity, code: str, text: str, *, channel_id: str | None = None) -> None:
+    def event(
+        self, severity: Severity, code: str, text: str, values: Values | None = None, *, channel_id: str | None = None
+    ) -> None:
         """Tell people."""
 
 
@@ -320,7 +323,7 @@ class Rack:
                 event.code,
                 event.text,
             )
-            self._outlet.event(event.severity, event.code, event.text, channel_id=slot.id)
+            self._outlet.event(event.severity, event.code, event.text, event.values, channel_id=slot.id)
 
     def _say_anew(self, slot: _Slot) -> None:
         self._publish_plan(slot)

@@ -125,7 +125,7 @@ class StationService:
         if recollection.damage is not None:
             _log.error("state_lost error=%r", recollection.damage)
             text = f"{recollection.damage}; modes and epochs are forgotten"
-            self._link.event(Severity.WARNING, "state_lost", text)
+            self._link.event(Severity.WARNING, "state_lost", text, {"cause": recollection.damage})
         keeper = Keeper(self._store, recollection.channels, on_trouble=self._tell_of_disk)
         return keeper, recollection.damage is not None
 
@@ -147,12 +147,11 @@ class StationService:
     def _tell_of_disk(self, trouble: str | None) -> None:
         if trouble is None:
             _log.info("state_stored_again file=%s", self._store.path)
-            self._link.event(Severity.INFO, "state_stored_again", "modes and epochs are remembered again")
+            self._link.event(Severity.INFO, "state_stored_again", "modes and epochs are remembered again", {})
             return
         _log.error("state_not_stored error=%r", trouble)
-        self._link.event(
-            Severity.ALARM, "state_not_stored", f"{trouble}; a restart would not remember modes and epochs"
-        )
+        text = f"{trouble}; a restart would not remember modes and epochs"
+        self._link.event(Severity.ALARM, "state_not_stored", text, {"cause": trouble})
 
     def _reading(self, rack: Rack) -> StationReading:
         link = self._link
@@ -216,7 +215,7 @@ class StationService:
     def _tell_of_stall(self, gap_s: float) -> None:
         _log.warning("stalled gap_s=%.1f", gap_s)
         text = f"this process stood still for {gap_s:.1f} s; meanwhile its equipment was on its own"
-        self._link.event(Severity.WARNING, "stalled", text)
+        self._link.event(Severity.WARNING, "stalled", text, {"gap_s": round(gap_s, 1)})
 
     async def _stay_linked(self, rack: Rack) -> None:
         """Find the server, make sure that the name is free, and stay connected; look again where that has moved."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from schemas.messages import Severity
+from schemas.messages import Severity, Values
 from schemas.settings import BrokerSettings, ConfigurationError
 from transport import credentials
 
@@ -76,7 +76,7 @@ def peer_expiry_unix_time_s(connection: ssl.SSLSocket) -> float | None:
     return float(ssl.cert_time_to_seconds(until)) if isinstance(until, str) else None
 
 
-Tell = Callable[[Severity, str, str], None]
+Tell = Callable[[Severity, str, str, Values], None]
 """Called with severity, code and text of an event."""
 
 
@@ -132,4 +132,5 @@ class ExpiryWatch:
         what = {"own": "our certificate", "authority": "the authority", "broker": "the broker's certificate"}[which]
         text = f"{what} expires in {days:.1f} days" if left_s > 0.0 else f"{what} expired {-days:.1f} days ago"
         _LOG.warning("certificate_expiry which=%s days=%.1f", which, days)
-        self.tell(severity, "certificate_expiry", f"{text}: `zeroloop credentials renew`")
+        values: Values = {"which": which, "left_s": round(left_s)}
+        self.tell(severity, "certificate_expiry", f"{text}: `zeroloop credentials renew`", values)

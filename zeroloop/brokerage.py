@@ -8,9 +8,11 @@ import typer
 
 from broker.errors import BrokerDiedError
 from broker.run import RunningBroker, start
+from schemas.settings import ConfigurationError
 from zeroloop.process import until_stopped
 
 _LOOK_EVERY_S = 0.5
+_HIGHEST_PORT = 65535
 
 
 def run_broker(
@@ -25,8 +27,12 @@ def run_broker(
     """Run a broker until SIGINT or SIGTERM.
 
     Raises:
+        ConfigurationError: a port is none.
         BrokerError: it did not start, or ended by itself; the text says why.
     """
+    for option, number in (("--port", port), ("--websocket-port", websocket_port)):
+        if number is not None and not 1 <= number <= _HIGHEST_PORT:
+            raise ConfigurationError(f"{option}: must be a whole number from 1 to {_HIGHEST_PORT}, not {number}")
     if config is not None and not config.is_file():
         raise FileNotFoundError(f"{config}: no such file")
     with start(kind, host=host, port=port, websocket_port=websocket_port, data_dir=data_dir, config=config) as running:

@@ -167,7 +167,7 @@ def dashboard(
     loop: Loop = None,
     log_level: LogLevel = "info",
 ) -> None:
-    """Serve the page: the loop live, its history, its channels and alarms."""
+    """Serve the page: the loop live, history, channels, alarms."""
     from zeroloop.page import run_page
     from zeroloop.process import log_to_stderr
 
@@ -184,7 +184,7 @@ def add_user(
     ] = None,
     config: PageConfig = None,
 ) -> None:
-    """Let somebody sign in to the page, or give them another password or role."""
+    """Let somebody sign in, or change their password or role."""
     from zeroloop.page import add_user as add
 
     typer.echo(add(config, name, role, password_file))
@@ -199,13 +199,15 @@ def list_users(config: PageConfig = None, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps([{"name": name, "role": role} for name, role in users.items()], indent=2))
         return
+    if not users:
+        typer.echo("nobody yet; `zeroloop dashboard-user add NAME` lets somebody in", err=True)
     for name, role in users.items():
         typer.echo(f"{name}  {role}")
 
 
 @users.command(name="remove")
 def remove_user(name: Annotated[str, typer.Argument(help="Who.")], config: PageConfig = None) -> None:
-    """Take somebody out; whoever is signed in under that name is out at once."""
+    """Take somebody out. Whoever is signed in under that name is out at once."""
     from zeroloop.page import remove_user as remove
 
     remove(config, name)
@@ -275,7 +277,7 @@ def doctor(
     loop: Loop = None,
     config: Config = None,
 ) -> None:
-    """Say what is wrong in a hall, and the command that mends it."""
+    """Say what is wrong in a hall and which command mends it."""
     from rich.console import Console
 
     from zeroloop.doctor.run import diagnose
@@ -294,7 +296,7 @@ def purge(
     loop: Loop = None,
     config: Config = None,
 ) -> None:
-    """Remove what the broker keeps of stations that are gone, after showing it."""
+    """Remove what the broker keeps of stations that are gone. It is shown first."""
     from rich.console import Console
 
     from zeroloop.doctor.purge import purge as remove
@@ -315,7 +317,7 @@ def record(
     loop: Loop = None,
     config: Config = None,
 ) -> None:
-    """Record everything that a loop says; with the equalizer's --config it can be replayed."""
+    """Record everything that a loop says. With the equalizer's --config it can be replayed."""
     from recording.writer import finish as finish_recording
     from zeroloop.process import until_stopped
     from zeroloop.recorder import record as write
@@ -366,7 +368,7 @@ def equalize(
 def stop(
     station: Station, channel: Channel, host: Host = None, port: Port = None, loop: Loop = None, config: Config = None
 ) -> None:
-    """Stop a channel: ramps to 0 W and leaves the equalization mode."""
+    """Stop a channel: 0 W, and out of the equalization mode."""
     _command_channel(_reach(host, port, loop, config), station, channel, "stop")
 
 
@@ -422,7 +424,7 @@ def schema(
         bool, typer.Option("--asyncapi", help="One AsyncAPI 3 document; a FILE.html shows it to people.")
     ] = False,
 ) -> None:
-    """Write the JSON Schemas of all payloads, or the contract as an AsyncAPI document."""
+    """Write the contract as JSON Schemas, or as AsyncAPI."""
     from zeroloop.schema import FOLDER, write, write_asyncapi
 
     for path in [write_asyncapi(out)] if asyncapi else write(FOLDER if out is None else out):
@@ -453,7 +455,7 @@ def simulate(
         list[Path] | None, typer.Option(help="For a recording: another equalizer.toml; may be repeated.")
     ] = None,
 ) -> None:
-    """Run a whole hall, or a recording's loads, in virtual time and report how well it was balanced."""
+    """Run a hall, or a recording's loads, in virtual time. Reports how well it was balanced."""
     from rich.console import Console
 
     from zeroloop.simulating import run
@@ -490,7 +492,7 @@ def size(
     seed: Annotated[int | None, typer.Option(help="Another seed than the scenario's.")] = None,
     jobs: Annotated[int | None, typer.Option(help="Processes at a time; without it one for each core.")] = None,
 ) -> None:
-    """Try sizes of equalization in virtual time, and say what each would buy."""
+    """Try sizes of equalization, and say what each would buy."""
     from rich.console import Console
 
     from zeroloop.sizing import Wishes, run

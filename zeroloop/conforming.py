@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="conform",
-    help="Hold somebody else's implementation against the contract, rule by rule.",
+    help="Hold an implementation against the contract, rule by rule.",
     no_args_is_help=True,
 )
 
@@ -51,7 +51,7 @@ def station(
     loop: LoopName = "main",
     config: Config = None,
 ) -> None:
-    """Try a station: power flows through one of its channels, which is stopped at 0 W in the end."""
+    """Try a station. Power flows through one of its channels, which is stopped at 0 W in the end."""
     from conform.rules.station import RULES
     from conform.station import StationTrial
     from schemas.settings import ConfigurationError
@@ -98,7 +98,7 @@ def equalizer(
     loop: LoopName = "main",
     config: Config = None,
 ) -> None:
-    """Try an equalizer: the kit makes stations for it, in a loop that is otherwise empty."""
+    """Try an equalizer. The kit makes stations for it, in a loop that is otherwise empty."""
     from conform.equalizer import EqualizerTrial
     from conform.rules.equalizer import RULES
     from zeroloop import clocks

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="credentials",
-    help="Make, renew and revoke what broker and clients are known by.",
+    help="Make, renew, revoke what broker and clients are known by.",
     no_args_is_help=True,
 )
 
@@ -102,7 +102,7 @@ def renew(
         list[str] | None, typer.Option(help="For `broker`: where it is from now on; may be repeated.")
     ] = None,
 ) -> None:
-    """Give a name a new key and certificate; the old one stays good until it expires."""
+    """Give a name a new key and certificate. The old one stays good until it expires."""
     from broker.authority import opened
     from zeroloop import clocks
 
@@ -116,7 +116,7 @@ def renew(
 
 @app.command()
 def revoke(name: Who, folder: Folder = _FOLDER) -> None:
-    """Let a name in no more, once the broker has read its folder again."""
+    """Let a name in no more. The broker has to read its folder again."""
     from broker.authority import opened
     from zeroloop import clocks
 

@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
     try:
         result = app(arguments, prog_name="zeroloop", standalone_mode=False)
     except _USAGE_ERROR as error:
-        return _complain(error.format_message())
+        return _complain(_usage(error))
     except KeyboardInterrupt:
         return 130
     except typer.Abort:  # asked, and nobody was there to answer; a Ctrl-C there ends so, too
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
         code = _exit_code(_first(error))
         if code is None:
             raise
-        return _complain(str(_first(error)), code)
+        return _complain(_line(_first(error)), code)
     return result if isinstance(result, int) else DONE
 
 
@@ -72,6 +72,20 @@ def _exit_code(error: BaseException) -> int | None:
             return COULD_NOT_BEGIN
         case _:
             return None
+
+
+def _usage(error: Any) -> str:  # noqa: ANN401 - typer does not export the class
+    """Return what is wrong with a command line, and where to read how it should be."""
+    said = error.format_message().replace("Value error, ", "").rstrip(".")
+    command = "zeroloop" if error.ctx is None else error.ctx.command_path
+    return f"{said}; `{command} --help` says how it is used"
+
+
+def _line(error: BaseException) -> str:
+    """Return what an error says; one of the system with its file first, as all others have it."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror.lower()}"
+    return str(error)
 
 
 def _complain(text: str, code: int = COULD_NOT_BEGIN) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import datetime as dt
 import os
+import sys
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -73,6 +74,8 @@ def add_user(config: Path | None, name: str, role: Literal["viewer", "operator"]
     accounts = _accounts(config)
     from dashboard.accounts import Role  # noqa: PLC0415 - an extra that may be missing
 
+    if password_file is None and not sys.stdin.isatty():
+        raise ConfigurationError("there is no terminal to ask for the password at; give it with --password-file FILE")
     if password_file is None:
         password = typer.prompt(f"Password for {name}", hide_input=True, confirmation_prompt=True)
     else:

@@ -27,6 +27,8 @@ def run(
     Raises:
         ConfigurationError: the scenario cannot be used, or the plotting library is missing.
     """
+    if not path.is_file():
+        raise ConfigurationError(f"{path}: no such file or directory")
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(path.name, total=1.0)

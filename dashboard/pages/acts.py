@@ -22,7 +22,7 @@ async def ask_channel(visit: Visit, key: Key, action: ChannelAction) -> None:
         where = visit.say("act.channel", station=key.station, channel=key.channel)
         if await _agreed(visit, action, where):
             reply = await visit.hub.desk.channel(key.station, key.channel, action, visit.identity.name)
-            _show(visit, f"{where} {figures.DASH} {visit.say(f'act.{action}')}", reply)
+            _show(visit, f"{where} {figures.DASH} {visit.say(f'act.{action}')}", action, reply)
 
 
 async def ask_loop(visit: Visit, action: LoopAction) -> None:
@@ -31,7 +31,7 @@ async def ask_loop(visit: Visit, action: LoopAction) -> None:
         where = visit.say("act.loop", loop=visit.hall.loop)
         if await _agreed(visit, action, where):
             reply = await visit.hub.desk.loop(action, visit.identity.name)
-            _show(visit, f"{where} {figures.DASH} {visit.say(f'act.{action}')}", reply)
+            _show(visit, f"{where} {figures.DASH} {visit.say(f'act.{action}')}", action, reply)
 
 
 async def ask_target(visit: Visit) -> None:
@@ -42,7 +42,8 @@ async def ask_target(visit: Visit) -> None:
         target_w = await _target_w(visit)
         if target_w is not None and _may(visit):
             reply = await visit.hub.desk.loop(LoopAction.SET_TARGET, visit.identity.name, target_w)
-            _show(visit, f"{visit.say('act.set_target')} {figures.signed(target_w)}", reply)
+            what = f"{visit.say('act.set_target')} {figures.signed(target_w)}"
+            _show(visit, what, LoopAction.SET_TARGET, reply)
 
 
 async def _target_w(visit: Visit) -> float | None:
@@ -102,11 +103,11 @@ def _buttons(visit: Visit, dialog: ui.dialog, yes: str) -> None:
         ui.button(yes, on_click=lambda: dialog.submit("yes"), color=None).classes("act main").props("flat")
 
 
-def _show(visit: Visit, what: str, reply: Reply | NoReply) -> None:
+def _show(visit: Visit, what: str, action: ChannelAction | LoopAction, reply: Reply | NoReply) -> None:
     """Say what became of it; a refusal stays until it is put away, and says what to do."""
     say = visit.say
     if isinstance(reply, Reply) and reply.result is ReplyResult.ACCEPTED:
-        text = say("reply.accepted", what=what, text=reply.text)
+        text = say("reply.accepted", what=what, done=say(f"done.{action}"))
         ui.notify(text, type="positive", timeout=_ACCEPTED_FOR_MS, position="top")
         return
     if isinstance(reply, NoReply):

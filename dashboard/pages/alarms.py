@@ -9,6 +9,7 @@ from dashboard.alarms import Trouble
 from dashboard.hall import Key
 from dashboard.pages import acts
 from dashboard.pages.parts import Text, box, mark
+from dashboard.pages.told import told
 from dashboard.pages.visit import Visit
 from schemas.messages import ChannelAction, Severity
 
@@ -70,8 +71,9 @@ def _draw(visit: Visit, trouble: Trouble) -> None:
         ui.icon(_ICONS[trouble.severity])
         with box("div", "grow"):
             Text("div", headline(visit, trouble), "headline")
-            if trouble.text:
-                Text("div", say("alarms.said", text=trouble.text), "quiet")
+            said = told(say, trouble.code, trouble.text, trouble.values)
+            if said:
+                Text("div", said, "quiet")
             Text("div", _times(visit, trouble), "quiet")
         if key is not None:
             with box("a", "more", href=f"/channels/{key.station}/{key.channel}"):

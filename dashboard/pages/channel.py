@@ -9,6 +9,7 @@ from dashboard.forecast import of_plan, of_setpoint
 from dashboard.hall import ChannelView, Key, lease_left_s
 from dashboard.pages import acts, chart
 from dashboard.pages.parts import Text, box, card, mark
+from dashboard.pages.told import told
 from dashboard.pages.visit import Visit
 from schemas.messages import ChannelAction, Equalization, SetpointResult, WorkStatus
 
@@ -96,7 +97,11 @@ class Head:
             self._age.show(say("channel.silent", age=figures.duration(visit.now_s - view.heard_s)) if is_stale else "")
         alarm = telemetry.alarm
         text = "" if alarm is None else say.either(f"trouble.{alarm.code}", alarm.code)
-        self._alarm.show("" if alarm is None else say("channel.alarm", alarm=text, text=alarm.text))
+        self._alarm.show(
+            ""
+            if alarm is None
+            else say("channel.alarm", alarm=text, said=told(say, alarm.code, alarm.text, alarm.values))
+        )
         may, busy = visit.identity.may_act, telemetry.work_status in {WorkStatus.WORKING, WorkStatus.PAUSED}
         self._stop.set_visibility(may)
         self._acts[ChannelAction.EQUALIZE].set_visibility(may and not busy)
@@ -270,9 +275,9 @@ class Trace:
             chart.line("power", f"{say('channels.p')}", "var(--total)", width=2.0),
             chart.line("voltage", f"{say('channels.u')}", "var(--helper)", yAxisIndex=1),
         ]
+        self._fill(options, visit.hall.channels[key])
         with card(say("channel.trace"), "wide"), box("figure", "plot", role="img", aria_label=say("channel.trace")):
             self._chart = ui.echart(options, renderer="svg").classes("chart")
-        self._fill(options, visit.hall.channels[key])
 
     def draw(self, view: ChannelView) -> None:
         """Draw anew, every few seconds."""

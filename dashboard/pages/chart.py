@@ -6,6 +6,8 @@ from dashboard.figures import DASH
 
 _FONT = "Roboto, system-ui, 'Noto Sans CJK SC', 'PingFang SC', 'Microsoft YaHei', sans-serif"
 _INK, _MUTED, _LINE, _CARD = "var(--ink)", "var(--muted)", "var(--line)", "var(--card)"
+_SMALL = "0.8 * parseFloat(getComputedStyle(document.documentElement).fontSize)"
+"""The page grows with a wall's screen; a chart counts in pixels."""
 KILO = 1_000.0
 
 Options = dict[str, Any]
@@ -14,7 +16,7 @@ Point = list[float | None]
 
 def frame(*, zoomable: bool, unit: str = "kW") -> Options:
     """Return a chart over time without anything in it."""
-    axis_text = {"color": _MUTED, "fontFamily": _FONT, "fontSize": 12}
+    axis_text = {"color": _MUTED, "fontFamily": _FONT, ":fontSize": _SMALL}
     options: Options = {
         "animation": False,
         "useUTC": True,
@@ -26,7 +28,7 @@ def frame(*, zoomable: bool, unit: str = "kW") -> Options:
             "confine": True,
             "backgroundColor": _CARD,
             "borderColor": _LINE,
-            "textStyle": {"color": _INK, "fontFamily": _FONT, "fontSize": 13},
+            "textStyle": {"color": _INK, "fontFamily": _FONT, ":fontSize": _SMALL},
             "axisPointer": {"lineStyle": {"color": _MUTED}},
             ":valueFormatter": f"v => v == null ? '{DASH}' : Number(v).toFixed(2) + ' {unit}'",
         },
@@ -86,7 +88,7 @@ def now_line(at_ms: float, text: str) -> Options:
         "silent": True,
         "symbol": "none",
         "lineStyle": {"color": _MUTED, "type": "solid", "width": 1},
-        "label": {"formatter": text, "color": _MUTED, "fontFamily": _FONT, "position": "end"},
+        "label": {"formatter": text, "color": _MUTED, "fontFamily": _FONT, ":fontSize": _SMALL, "position": "end"},
         "data": [{"xAxis": at_ms}],
     }
 

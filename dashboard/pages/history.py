@@ -5,12 +5,15 @@ from typing import Any, NamedTuple
 
 from nicegui import ui
 
+from dashboard.forecast import Edge
 from dashboard.history import Bucket, Mark, with_gaps
 from dashboard.pages import chart
 from dashboard.pages.parts import Text, box, card
+from dashboard.pages.told import act
 from dashboard.pages.visit import Visit
 
 _MARKS_SIDE_BY_SIDE = 240
+_EDGES_SIDE_BY_SIDE = 300
 _LISTED = 200
 
 
@@ -98,6 +101,7 @@ class Past:
             chart.line("total", say("history.total"), "var(--total)", width=2.5, z=4),
             chart.line("load-ahead", say("history.load"), "var(--muted)", **_copy(dashed)),
             chart.line("equalization-ahead", say("history.equalization"), "var(--helper)", **_copy(dashed)),
+            chart.line("total-ahead", say("history.total"), "var(--total)", width=2.0, z=4, **_copy(dashed)),
             {
                 "id": "marks",
                 "name": say("history.decisions"),
@@ -141,6 +145,7 @@ class Past:
             changing += [
                 {"id": "load-ahead", "data": ahead.load},
                 {"id": "equalization-ahead", "data": ahead.equalization},
+                {"id": "total-ahead", "data": ahead.total},
                 {"id": "marks", "data": _marks(visit, span, now_unix_s)},
             ]
         ends_s = now_unix_s + (span.ahead_s if self._zoomable else 0.0)
@@ -180,7 +185,11 @@ def _ahead(visit: Visit, span: Span, now_unix_s: float) -> _Lines:
     lines = _Lines([], [], [], [], [])
     if visit.hall.is_balance_stale(visit.now_s):
         return lines
+    # What lies too close to be told apart is one point: thousands of channels have thousands of steps ahead.
+    edges: dict[int, Edge] = {}
     for edge in visit.hall.forecast(visit.now_s, span.ahead_s):
+        edges[round(edge.after_s / span.ahead_s * _EDGES_SIDE_BY_SIDE)] = edge
+    for edge in edges.values():
         at_ms = visit.chart_ms(now_unix_s + edge.after_s)
         lines.load.append([at_ms, chart.kilo(edge.load_w)])
         lines.equalization.append([at_ms, chart.kilo(edge.equalization_w)])
@@ -214,7 +223,7 @@ def told(visit: Visit, mark: Mark) -> str:
         case "phase":
             return say("history.phase", phase=say.either(f"phase.{mark.code}", mark.code))
         case _:
-            return say("history.act", text=mark.text)
+            return act(visit, mark)
 
 
 class Done:

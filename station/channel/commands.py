@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from schemas.messages import ChannelAction, ChannelCommand, Reply, ReplyReason, ReplyResult, Severity
+from schemas.messages import ChannelAction, ChannelCommand, Reply, ReplyReason, ReplyResult, Severity, Values
 from station.channel import moves
 from station.channel.due import outputs
 from station.channel.outcome import ChannelEvent, Outputs
@@ -41,7 +41,8 @@ def on_command(
     events: tuple[ChannelEvent, ...] = ()
     if after is not state:
         by = "" if command.by is None else f" (by {command.by[:LONGEST_SIGNATURE]})"
-        events = (ChannelEvent(Severity.INFO, f"command_{command.action}", f"{reply.text}{by}"),)
+        values: Values = {} if command.by is None else {"by": command.by[:LONGEST_SIGNATURE]}
+        events = (ChannelEvent(Severity.INFO, f"command_{command.action}", f"{reply.text}{by}", values),)
     after = _remembering(after, reply)
     cleared = state.alarm is not None and after.alarm is None
     return after, outputs(state, after, now_s, reply=reply, clear_fault=cleared, events=events)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from schemas.messages import Alarm, Reply, SetpointReason, SetpointResult, Severity
+from schemas.messages import Alarm, Reply, SetpointReason, SetpointResult, Severity, Values
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,7 @@ class ChannelEvent:
     severity: Severity
     code: str
     text: str
+    values: Values | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from schemas.messages import Setpoint, SetpointReason, SetpointResult, Severity
+from schemas.messages import Setpoint, SetpointReason, SetpointResult, Severity, Values
 from station.channel.due import outputs
 from station.channel.lease import Echo, Fence, Lease, decide, same_powers
 from station.channel.limits import clamp, derate
@@ -65,7 +65,9 @@ def _refused(
     if severity is not None and not (told and now_s - _complained_s(state) < COMPLAIN_EVERY_S):
         after = replace(after, complained=(reason, now_s))
         sender = f"{setpoint.server!r}, epoch {setpoint.epoch}"
-        events = (ChannelEvent(severity, f"setpoint_{reason}", f"a setpoint of {sender}, was rejected: {reason}"),)
+        text = f"a setpoint of {sender}, was rejected: {reason}"
+        values: Values = {"server": setpoint.server, "epoch": setpoint.epoch}
+        events = (ChannelEvent(severity, f"setpoint_{reason}", text, values),)
     return after, outputs(state, after, now_s, decision=Refused(reason), events=events)
 
 
@@ -94,6 +96,7 @@ def _accepted(state: ChannelState, lease: Lease, now_s: float) -> tuple[ChannelS
     )
     events: tuple[ChannelEvent, ...] = ()
     if state.lapsed and not after.lapsed:
-        events = (ChannelEvent(Severity.INFO, "led_again", f"{lease.server!r} leads the channel again"),)
+        text = f"{lease.server!r} leads the channel again"
+        events = (ChannelEvent(Severity.INFO, "led_again", text, {"server": lease.server}),)
     decision = Accepted(result, changed=not same_powers(state.lease, lease, now_s))
     return after, outputs(state, after, now_s, decision=decision, events=events)

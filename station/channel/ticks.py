@@ -3,7 +3,7 @@
 from dataclasses import replace
 from math import isfinite
 
-from schemas.messages import Alarm, AlarmCode, SetpointResult, Severity, WorkStatus
+from schemas.messages import Alarm, AlarmCode, SetpointResult, Severity, Values, WorkStatus
 from station.channel import moves
 from station.channel.commands import begin_pending
 from station.channel.due import flags, outputs
@@ -59,7 +59,7 @@ def _begin(state: ChannelState, now_s: float) -> tuple[ChannelState, Outputs]:
     if refusal is None:
         return after, outputs(state, after, now_s)
     text = f"does not {state.pending.value} by itself: {refusal.text}"
-    event = ChannelEvent(Severity.WARNING, f"{state.pending.value}_refused", text)
+    event = ChannelEvent(Severity.WARNING, f"{state.pending.value}_refused", text, {"reason": refusal.reason.value})
     return after, outputs(state, after, now_s, events=(event,))
 
 
@@ -103,7 +103,7 @@ def _own_program(state: ChannelState, sample: Sample, now_s: float) -> tuple[Cha
 def _finished(state: ChannelState, sample: Sample, now_s: float) -> tuple[ChannelState, Outputs]:
     measured = replace(state, sample=sample, sampled_s=now_s, ticked_s=now_s, trouble_since_s=None)
     after = moves.finish(measured, now_s)
-    event = ChannelEvent(Severity.INFO, "program_finished", "the program has run to its end")
+    event = ChannelEvent(Severity.INFO, "program_finished", "the program has run to its end", {})
     return after, outputs(state, after, now_s, events=(event,))
 
 
@@ -117,7 +117,8 @@ def _followed(state: ChannelState, sample: Sample, now_s: float) -> tuple[Channe
     if since_s is None or now_s - since_s < STUCK_S:
         return _ramp(state, sample, now_s)
     text = f"the readings have not moved for {STUCK_S:g} s ({sample.power_w:.0f} W) although other power is asked for"
-    alarm = Alarm(code=AlarmCode.DEVICE_FAULT, text=text)
+    values: Values = {"stuck_s": STUCK_S, "power_w": round(sample.power_w)}
+    alarm = Alarm(code=AlarmCode.DEVICE_FAULT, text=text, values=values)
     return _tripped(replace(state, sample=sample, sampled_s=now_s, trouble_since_s=None), alarm, now_s)
 
 
@@ -158,7 +159,7 @@ def _asks(state: ChannelState, power_w: float) -> bool:
 
 def _expired(server: str) -> Events:
     text = f"no setpoint of {server!r} came in time: the channel ramps to 0 W and waits for the next"
-    return (ChannelEvent(Severity.WARNING, "lease_expired", text),)
+    return (ChannelEvent(Severity.WARNING, "lease_expired", text, {"server": server}),)
 
 
 def _without_sample(state: ChannelState, text: str, now_s: float) -> tuple[ChannelState, Outputs]:
@@ -182,7 +183,8 @@ def _tripped(state: ChannelState, alarm: Alarm, now_s: float) -> tuple[ChannelSt
             after = replace(after, alarm=alarm, announce=True)
         return after, flags(after, now_s)
     after = replace(moves.trip(state, alarm, now_s), ticked_s=now_s)
-    return after, outputs(state, after, now_s, events=(ChannelEvent(Severity.ALARM, alarm.code.value, alarm.text),))
+    event = ChannelEvent(Severity.ALARM, alarm.code.value, alarm.text, alarm.values)
+    return after, outputs(state, after, now_s, events=(event,))
 
 
 def _cause_to_trip(state: ChannelState, sample: Sample) -> Alarm | None:
@@ -190,7 +192,8 @@ def _cause_to_trip(state: ChannelState, sample: Sample) -> Alarm | None:
     if sample.fault is not None and (active or sample.fault.code is not AlarmCode.BATTERY_DISCONNECTED):
         return sample.fault
     if active and not sample.battery_connected:
-        return Alarm(code=AlarmCode.BATTERY_DISCONNECTED, text="the battery went missing while the channel worked")
+        text = "the battery went missing while the channel worked"
+        return Alarm(code=AlarmCode.BATTERY_DISCONNECTED, text=text, values={})
     return None
 
 

@@ -12,7 +12,7 @@ Sign: positive current and power charge.
 from dataclasses import dataclass
 from math import copysign
 
-from schemas.messages import Alarm, AlarmCode
+from schemas.messages import Alarm, AlarmCode, Values
 from station.drivers.protocol import (
     ConstantCurrent,
     ConstantPower,
@@ -217,10 +217,11 @@ class SimulatedChannel:
         if not self.connected:
             if isinstance(self._demand, Off):
                 return None
-            return Alarm(code=AlarmCode.BATTERY_DISCONNECTED, text="the battery is not connected")
+            return Alarm(code=AlarmCode.BATTERY_DISCONNECTED, text="the battery is not connected", values={})
         voltage_v = self._terminal_v()
         if self.reverse:
-            return Alarm(code=AlarmCode.REVERSE_POLARITY, text=f"{voltage_v:.1f} V: the battery's poles are swapped")
+            text = f"{voltage_v:.1f} V: the battery's poles are swapped"
+            return Alarm(code=AlarmCode.REVERSE_POLARITY, text=text, values={"value_v": round(voltage_v, 1)})
         return self._excess(voltage_v)
 
     def _excess(self, voltage_v: float) -> Alarm | None:
@@ -239,4 +240,9 @@ class SimulatedChannel:
 
 
 def _alarm(code: AlarmCode, value: float, side: str, limit: float, unit: str) -> Alarm:
-    return Alarm(code=code, text=f"{value:.1f} {unit} is {side} {limit:.1f} {unit}")
+    name = _UNITS[unit]
+    values: Values = {f"value_{name}": round(value, 1), f"limit_{name}": round(limit, 1)}
+    return Alarm(code=code, text=f"{value:.1f} {unit} is {side} {limit:.1f} {unit}", values=values)
+
+
+_UNITS = {"V": "v", "A": "a", "°C": "degc"}

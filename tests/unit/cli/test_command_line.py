@@ -1,10 +1,8 @@
 """The command line itself: what it takes, and what it says of what it does not take."""
 
 import io
-import logging
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,23 +36,20 @@ COMMANDS = (
 )
 
 
-@pytest.fixture(autouse=True)
-def _own_home_and_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A command sends the log to the stderr of its process, which here is the test's and closed after it."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home"))
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-
-
 def complaint(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 2) -> str:
     assert main(list(arguments)) == code
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.count("\n") == 1
     return printed.err.strip()
+
+
+@pytest.mark.parametrize("group", ["", "audit", "conform", "credentials", "dashboard-user"])
+def test_no_line_of_the_list_of_commands_is_cut_off(group: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*group.split(), "--help"]) == 0
+    listed = capsys.readouterr().out.partition("Commands:")[2]
+    assert listed.count("\n") > 2
+    assert "..." not in listed
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,6 +110,11 @@ def test_help_imports_nothing_heavy() -> None:
         (["equalizer", "--config", "missing.toml"], "missing.toml: no such file or directory"),
         (["equalizer", "--log-level", "loud"], "--log-level: must be one of debug, info, warning, error, not 'loud'"),
         (["broker", "--config", "missing.conf"], "missing.conf: no such file"),
+        (["broker", "--port", "99999"], "--port: must be a whole number from 1 to 65535, not 99999"),
+        (["broker", "--websocket-port", "0"], "--websocket-port: must be a whole number from 1 to 65535, not 0"),
+        (["broker", "--kind", "rabbit"], "'rabbit' is not one of 'auto', 'mosquitto', 'embedded'; `zeroloop broker"),
+        (["simulate", "missing.toml"], "missing.toml: no such file or directory"),
+        (["man", "--out", "missing/page.1"], "missing/page.1: no such file or directory"),
         (["demo", "--seconds", "0"], "--seconds: must be a number above 0, not 0"),
         (["demo", "--seconds", "nan"], "--seconds: must be a number above 0, not nan"),
     ],

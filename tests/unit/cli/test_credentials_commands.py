@@ -1,10 +1,12 @@
 """`zeroloop credentials`, and what becomes of a file that is somebody else's."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.hall import STATION, channel
+from zeroloop.clocks import unix_time_s
 from zeroloop.main import main
 
 Said = pytest.CaptureFixture[str]
@@ -35,6 +37,22 @@ def test_the_list_shows_who_is_let_in_and_until_when(hall: Path, capsys: Said) -
         ["page", "dashboard", "825"],
         ["s1", "station", "825"],
     ]
+
+
+def test_the_list_for_a_program_says_the_same(hall: Path, capsys: Said) -> None:
+    assert run(hall, "revoke", "anna") == 0
+    capsys.readouterr()
+    assert run(hall, "list", "--json") == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [(entry["name"], entry["role"], entry["revoked"]) for entry in listed] == [
+        ("anna", "operator", True),
+        ("broker", "broker", False),
+        ("hall-a", "equalizer", False),
+        ("page", "dashboard", False),
+        ("s1", "station", False),
+    ]
+    lasts_s = [entry["expires_unix_time_s"] - unix_time_s() for entry in listed]
+    assert all(824.0 * 86_400.0 < left_s <= 825.0 * 86_400.0 for left_s in lasts_s)
 
 
 def test_renewing_makes_a_new_file_for_one_name_or_for_all_that_are_due(hall: Path, capsys: Said) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dashboard.alarms import AlarmBook
 from dashboard.energy import DayBook
-from dashboard.forecast import Course, ahead
+from dashboard.forecast import Course, Edge, Lead, ahead, led
 from dashboard.hall import Hall, Key, lease_left_s, natural
 from dashboard.history import History
 from schemas.messages import Severity
@@ -202,8 +202,11 @@ def test_what_operators_did_is_marked_with_where(scene: Scene) -> None:
     event = {"unix_time_s": 0.0, "severity": "info"}
     scene.say("event", event | {"source": "server/hall-a", "code": "operator", "text": "paused by ann"})
     told = {"source": "station/s1/channel/3", "code": "command_stop", "text": "ramps to 0 W (by ann)"}
-    scene.say("event", event | told)
-    assert [mark.text for mark in scene.hall.history.marks] == ["paused by ann", "s1 / 3: ramps to 0 W (by ann)"]
+    scene.say("event", event | told | {"values": {"by": "ann"}})
+    assert [(mark.source, mark.code, mark.text, mark.values) for mark in scene.hall.history.marks] == [
+        ("server/hall-a", "operator", "paused by ann", None),
+        ("station/s1/channel/3", "command_stop", "ramps to 0 W (by ann)", {"by": "ann"}),
+    ]
     assert scene.hall.alarms.listed() == []
 
 
@@ -241,6 +244,55 @@ def test_the_forecast_adds_plans_and_planned_setpoints(scene: Scene) -> None:
         (6.0, 4_300.0, -4_300.0),
         (20.0, 4_300.0, -4_300.0),
     ]
+
+
+def test_beyond_the_setpoints_the_equalizer_is_expected_to_meet_what_is_announced(scene: Scene) -> None:
+    control = {"policy": "confirm", "delay_s": 15.0}
+    server = {"server": "hall-a", "status": "online", "epoch": 1, "phase": "balancing", "version": "1"}
+    more = {"started_unix_time_s": 0.0, "telemetry_period_s": 1.0, "setpoint": {"ttl_s": 30.0, "refresh_s": 5.0}}
+    scene.say("server", server | more | {"control": control}, retained=True)
+    limits = {"charge_limit_w": 2_500.0, "discharge_limit_w": 2_500.0}
+    scene.telemetry("s1/load", power_w=1_000.0)
+    scene.telemetry("s1/eq", power_w=-1_000.0, equalization=equalization() | limits)
+    segments = [
+        {"after_s": after_s, "power_w": power_w}
+        for after_s, power_w in ((0.0, 1_000.0), (20.0, 4_000.0), (25.0, -2_000.0))
+    ]
+    plan = {"boot_id": "b", "seq": 1, "unix_time_s": 0.0, "step_id": 1, "until_s": 60.0, "segments": segments}
+    scene.say("station/s1/channel/load/plan", plan)
+    scene.balance(engage_w=500.0)
+    told = [(edge.after_s, edge.equalization_w, edge.total_w) for edge in scene.hall.forecast(scene.now_s, 60.0)]
+    assert told == [
+        (0.0, -1_000.0, 0.0),
+        (20.0, -2_500.0, 1_500.0),  # as far as the limit lets
+        (25.0, -2_500.0, -4_500.0),  # changed just now
+        (35.0, 2_000.0, 0.0),
+        (60.0, 2_000.0, 0.0),
+    ]
+    scene.balance(engage_w=500.0, phase="paused")
+    assert {edge.equalization_w for edge in scene.hall.forecast(scene.now_s, 60.0)} == {-1_000.0}
+
+
+edges_ahead = st.lists(st.tuples(st.floats(0.01, 200.0), st.floats(-1e5, 1e5)), max_size=8).map(
+    lambda points: [Edge(0.0, 0.0, 0.0), *(Edge(at_s, load_w, 0.0) for at_s, load_w in sorted(dict(points).items()))]
+)
+
+
+@given(edges_ahead, st.integers(0, 3), st.floats(0.0, 1e5), st.floats(0.0, 30.0))
+def test_what_is_expected_keeps_to_limits_and_delay_and_leaves_the_load_as_it_is(
+    edges: list[Edge], channels: int, limit_w: float, delay_s: float
+) -> None:
+    lead = Lead(0.0, 500.0, limit_w, limit_w, channels, delay_s, planned_s=0.0)
+    expected = led(edges, lead)
+    assert [edge for edge in expected if edge.after_s in {one.after_s for one in edges}] == [
+        edge._replace(equalization_w=mine.equalization_w)
+        for edge, mine in zip(edges, (e for e in expected if e.after_s in {one.after_s for one in edges}), strict=True)
+    ]
+    assert all(abs(edge.equalization_w) <= limit_w + 1e-6 for edge in expected)
+    changes_s = [b.after_s for a, b in pairwise(expected) if b.equalization_w != a.equalization_w]
+    for early_s, late_s in zip(changes_s, changes_s[channels:], strict=False):
+        assert late_s - early_s >= delay_s - 1e-6
+    assert channels or not changes_s
 
 
 steps_ahead = st.lists(st.tuples(st.floats(0.01, 100.0), st.floats(-1e5, 1e5)), max_size=5).map(sorted)

@@ -1,5 +1,7 @@
 """What survives a restart of the page."""
 
+import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ def test_what_was_written_is_read_by_the_next(tmp_path: Path) -> None:
     book.open("station/s1", "station_offline", "gone", Severity.WARNING, NOW_S)
     store = Store(tmp_path)
     bucket = Kept(10, Bucket(int(NOW_S) - 100, 1.0, -1.0, 0.5, -2.0, 3.0))
-    mark = Mark(NOW_S - 50.0, "decision", "load_step")
+    mark = Mark(NOW_S - 50.0, "act", "command_stop", "stops", "station/s1/channel/3", {"by": "ann"})
     troubles, _ = book.drain()
     store.write(
         NOW_S, buckets=[bucket], marks=[mark], troubles=troubles, facts=[("sessions", {"k": ["ann", "m", 1.0]})]
@@ -29,6 +31,27 @@ def test_what_was_written_is_read_by_the_next(tmp_path: Path) -> None:
     assert again.fact("sessions") == {"k": ["ann", "m", 1.0]}
     assert again.fact("nothing") is None
     again.close()
+
+
+def test_a_file_of_the_first_version_is_read_and_written_on(tmp_path: Path) -> None:
+    Store(tmp_path).close()
+    database = sqlite3.connect(tmp_path / FILE)
+    database.executescript(
+        "DROP TABLE mark; PRAGMA user_version = 1;CREATE TABLE mark (unix_time_s REAL, kind TEXT, code TEXT, text TEXT)"
+    )
+    old = {"id": 1, "source": "station/s1", "code": "state_lost", "text": "gone", "severity": "warning"}
+    times = {"opened_unix_time_s": NOW_S, "closed_unix_time_s": None, "acknowledged_unix_time_s": None}
+    with database:
+        database.execute("INSERT INTO mark VALUES (?, 'act', 'operator', 'paused')", (NOW_S,))
+        content = json.dumps(old | times | {"acknowledged_by": ""})
+        database.execute("INSERT INTO trouble VALUES (1, ?)", (content,))
+    database.close()
+    store = Store(tmp_path)
+    new = Mark(NOW_S + 1.0, "act", "operator", "paused", "server/hall-a", {"action": "pause"})
+    store.write(NOW_S + 1.0, marks=[new])
+    assert store.history()[1] == [Mark(NOW_S, "act", "operator", "paused"), new]
+    assert [trouble.values for trouble in store.troubles()] == [None]
+    store.close()
 
 
 def test_the_file_is_bounded(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from dashboard import figures
 from dashboard.words import LANGUAGES, preferred, words
+from equalizer.control.plausibility import Doubt
 from equalizer.control.reasons import HELD_BACK, Reason
 from schemas.messages import (
     AlarmCode,
@@ -65,7 +66,7 @@ def test_both_catalogues_have_the_same_keys_and_fill_in_the_same_values() -> Non
 
 def test_chinese_is_chinese() -> None:
     for key, text in ZH.texts.items():
-        if key not in {"language.code", "menu.other_language", "channel.alarm", "alarms.said"}:
+        if key not in {"language.code", "menu.other_language", "channel.alarm", "alarms.said", "history.act"}:
             assert re.search(r"[\u4e00-\u9fff]", text), f"{key}: {text}"
 
 
@@ -78,6 +79,8 @@ def test_chinese_is_chinese() -> None:
         ("work", WorkStatus),
         ("step", StepType),
         ("trouble", AlarmCode),
+        ("doubt", Doubt),
+        ("done", [*ChannelAction, *LoopAction]),
         ("why", ReplyReason),
         ("advice", ReplyReason),
         ("setpoint", SetpointResult),

@@ -1,12 +1,12 @@
 """A simulated channel as an operator sees it: demands, ramp, limits, trips, and how little the tick matters."""
 
 from itertools import pairwise
-from time import perf_counter
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dashboard.words import words
 from schemas.messages import AlarmCode
 from station.drivers.protocol import (
     ChannelHardware,
@@ -164,6 +164,8 @@ def test_protection_trips_opens_and_stays_open(
     tripped = next(sample for sample in rig.run(demand, 600.0) if sample.fault is not None)
     assert tripped.fault is not None
     assert tripped.fault.code is code
+
+    assert words("en").fits(f"told.{code}", tripped.fault.values), "the page can say it in words of its own"
     assert (tripped.current_a, tripped.charge_limit_w, tripped.discharge_limit_w) == (0.0, 0.0, 0.0)
     later = rig.run(demand, 60.0)[-1]
     assert later.fault == tripped.fault
@@ -245,15 +247,6 @@ def test_wrong_options_are_named_on_one_line(options: dict[str, object], text: s
     assert text in str(error.value)
     assert "channel 7" in str(error.value)
     assert "\n" not in str(error.value)
-
-
-def test_an_exchange_takes_far_less_than_its_share_of_a_second() -> None:
-    """256 channels at 1 Hz on one core allow 3.9 ms each; the bound leaves room for a busy machine."""
-    rig = Rig()
-    rig.run(ConstantPower(20.0), 10.0)
-    began_s = perf_counter()
-    rig.run(ConstantPower(20.0), 2000.0)
-    assert (perf_counter() - began_s) / 2000.0 < 400e-6
 
 
 DEMANDS = st.one_of(

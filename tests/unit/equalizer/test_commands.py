@@ -18,15 +18,18 @@ class Loop:
     why_not: str | None = None
     rival: bool = False
 
-    def pause(self) -> str:
+    def pause(self, by: str | None = None) -> str:
+        del by
         self.told.append("pause")
         return "paused"
 
-    def resume(self) -> str:
+    def resume(self, by: str | None = None) -> str:
+        del by
         self.told.append("resume")
         return "balancing again"
 
-    def set_target(self, target_power_w: float) -> str:
+    def set_target(self, target_power_w: float, by: str | None = None) -> str:
+        del by
         self.told.append(f"target {target_power_w:g}")
         return "target is set"
 

@@ -4,9 +4,10 @@ import json
 
 import pytest
 from jsonschema import Draft202012Validator
+from pydantic import BaseModel
 
 from schemas.examples import EXAMPLES
-from schemas.messages import PAYLOADS
+from schemas.messages import PAYLOADS, Message
 from zeroloop.schema import FOLDER, render
 
 
@@ -46,3 +47,30 @@ def test_an_example_without_one_of_its_required_keys_is_not(name: str) -> None:
 @pytest.mark.parametrize("name", PAYLOADS)
 def test_a_key_that_the_contract_does_not_have_yet_is_allowed(name: str) -> None:
     assert validator(name).is_valid(json.loads(EXAMPLES[name][0]) | {"of_the_future": 1})
+
+
+def nameless(model: type[BaseModel]) -> set[str]:
+    schema = model.model_json_schema()
+    parts = {model.__name__: schema, **schema.get("$defs", {})}
+    return {
+        f"{name}.{key}"
+        for name, part in parts.items()
+        for key, said in part.get("properties", {}).items()
+        if not said.get("description", "").strip()
+    }
+
+
+@pytest.mark.parametrize("name", PAYLOADS)
+def test_every_key_has_a_meaning(name: str) -> None:
+    assert nameless(PAYLOADS[name]) == set()
+
+
+def test_a_key_without_one_would_be_found() -> None:
+    class Part(Message):
+        watts: float
+
+    class Whole(Message):
+        part: Part
+        """A part."""
+
+    assert nameless(Whole) == {"Part.watts"}

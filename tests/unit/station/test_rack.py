@@ -14,6 +14,7 @@ from schemas.messages import (
     Setpoint,
     SetpointStep,
     Severity,
+    Values,
     WorkStatus,
 )
 from schemas.settings import parse
@@ -42,7 +43,10 @@ class Ear:
     def reply(self, channel_id: str, message: Reply) -> None:
         self.said.append(("reply", channel_id, message))
 
-    def event(self, severity: Severity, code: str, text: str, *, channel_id: str | None = None) -> None:
+    def event(
+        self, severity: Severity, code: str, text: str, values: Values | None = None, *, channel_id: str | None = None
+    ) -> None:
+        del values
         self.said.append(("event", channel_id or "", (severity, code, text)))
 
     def telemetry_of(self, channel_id: str) -> list[ChannelTelemetry]:

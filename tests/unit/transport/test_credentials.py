@@ -120,7 +120,9 @@ class Calendar:
         self.told: list[tuple[Severity, str]] = []
 
     def watch(self) -> ExpiryWatch:
-        return ExpiryWatch(lambda: self.now_s, lambda severity, _code, text: self.told.append((severity, text)))
+        return ExpiryWatch(
+            lambda: self.now_s, lambda severity, _code, text, _values: self.told.append((severity, text))
+        )
 
 
 def test_an_expiry_is_told_once_a_day_in_the_last_30_days_and_loudly_in_the_last_three(s1: Path) -> None:
