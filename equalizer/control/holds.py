@@ -52,7 +52,7 @@ def adopt(view: EqualizationView, settings: ControlSettings, now_s: float, befor
             return replace(before, unheard=False)
     ramp_s = abs(view.applied_w - view.power_w) / view.ramp_w_per_s
     changed_s = _changed_s(before, now_s) if before is not None else NEVER_S
-    if _was_changed_by_another(view, before):
+    if _was_changed_by_another(view, before) or (before is not None and _has_run_out(before, now_s)):
         changed_s = now_s  # nobody tells when, so it may have been just now
     return Hold(
         levels=(Level(now_s, now_s, _goes_to_w(view)),),
@@ -67,9 +67,20 @@ def adopt(view: EqualizationView, settings: ControlSettings, now_s: float, befor
         retry_s=before.retry_s if before is not None else NEVER_S,
         retry_wait_s=before.retry_wait_s if before is not None else 0.0,
         basis_seq=view.seq,
+        leased_s=_leased_s(view),
         unheard=not view.fresh,
         on_ramp=_is_on_its_ramp(view, settings, before),
     )
+
+
+def _has_run_out(hold: Hold, now_s: float) -> bool:
+    """Tell whether a channel may have come to rest since its last answer, because its lease was over."""
+    return now_s >= hold.leased_s and hold.levels[0].power_w != 0.0
+
+
+def _leased_s(view: EqualizationView) -> float:
+    """Return when the lease ends that a channel tells of."""
+    return inf if view.last is None or view.last.expires_in_s is None else view.heard_s + view.last.expires_in_s
 
 
 def _is_on_its_ramp(view: EqualizationView, settings: ControlSettings, before: Hold | None) -> bool:
@@ -170,7 +181,7 @@ def _answered(hold: Hold, view: EqualizationView, settings: ControlSettings, now
     answered = replace(_arrived(hold, view), answered=True, tries=0, echo=_echo(view), under_way=0)
     match last.result:
         case SetpointResult.APPLIED | SetpointResult.CLAMPED:
-            return replace(answered, rejected=False, pending=False)
+            return replace(answered, rejected=False, pending=False, leased_s=hold.sent_s + settings.ttl_s)
         case SetpointResult.REJECTED:
             return replace(_standing(answered, view.applied_w, now_s), rejected=True)
         case SetpointResult.EXPIRED:
@@ -185,16 +196,18 @@ def _unanswered(hold: Hold, view: EqualizationView, settings: ControlSettings, n
     silent = now_s - hold.sent_s >= ANSWER_PERIODS * settings.period_s
     if hold.tries >= TRIES and silent and not hold.rejected:
         return replace(_standing(hold, view.applied_w, now_s), rejected=True)
-    lease_s = inf if view.last is None or view.last.expires_in_s is None else view.last.expires_in_s
-    runs_out = lease_s <= ANSWER_PERIODS * settings.period_s
+    runs_out = hold.leased_s <= view.heard_s + ANSWER_PERIODS * settings.period_s
     changes = hold.pending or runs_out or abs(view.applied_w - hold.levels[0].power_w) > SAME_W
     late = changes and view.seq > hold.basis_seq and view.heard_s - hold.sent_s > LOCK_MARGIN_S
     return replace(hold, late=True) if late and not hold.late else hold
 
 
 def _arrived(hold: Hold, view: EqualizationView) -> Hold:
-    """Return a hold whose order has come: if late, no sooner than telemetry tells, and so what it sent ahead."""
-    if not hold.late:
+    """Return a hold whose order has come: if late, no sooner than telemetry tells, and so what it sent ahead.
+
+    Where the lease before it has run out meanwhile, the channel has been at rest, and has come back with it.
+    """
+    if not hold.late and not _has_run_out(hold, view.heard_s):
         return hold
     ahead_s = max(0.0, hold.levels[-1].at_s - hold.sent_s)
     return replace(hold, late=False, changed_s=max(hold.changed_s, view.heard_s + ahead_s))
@@ -435,10 +448,11 @@ def steps(hold: Hold, view: EqualizationView, now_s: float) -> tuple[SetpointSte
 
 def sent(hold: Hold, view: EqualizationView, now_s: float) -> Hold:
     """Note that a hold went out on the channel's newest telemetry."""
-    again = hold.pending and not hold.answered
+    # What got lost is a change when it is said again, and so is a refresh that comes after the end of the lease.
+    changes = (hold.pending and not hold.answered) or _has_run_out(hold, now_s)
     return replace(
         hold,
-        changed_s=max(hold.changed_s, now_s) if again else hold.changed_s,
+        changed_s=max(hold.changed_s, now_s) if changes else hold.changed_s,
         sent_s=now_s,
         basis_seq=view.seq,
         echo=_echo(view),

@@ -71,6 +71,8 @@ class Hold:
     answered: bool = True
     pending: bool = False
     """The change itself has not been answered yet: should it have got lost, sending it again makes the change."""
+    leased_s: float = math.inf
+    """When the lease ends, at the latest, of the last order that was answered."""
     late: bool = False
     """Telemetry that should have told of its arrival did not: when it came, or will, is known by its answer only."""
     tries: int = 0

@@ -18,7 +18,8 @@ SAID_KEPT = 12
 LATE_S = 0.3
 """A setpoint that was longer on its way came late; no server can know when it will arrive."""
 TOLD_S = 1.2
-"""Within this time, and what a message takes, telemetry tells a server that hears it what has arrived."""
+"""Within this time, and what a message takes, telemetry tells a server that hears it what has arrived; what is late by
+less may fall between two telemetries, and then nobody can tell by how much."""
 FENCED_S = 3.0
 """After so long, every station that can be reached knows a new epoch."""
 UNDISTURBED_S = 20.0
@@ -55,6 +56,10 @@ class Led:
     """The level before its last change."""
     late_s: float = -inf
     """When an order last came late."""
+    untold_s: float = 0.0
+    """By how much the order in force was late, as far as telemetry does not tell."""
+    changed_untold_s: float = 0.0
+    """The same of the order of its last change."""
     boot: object = None
 
 
@@ -144,6 +149,8 @@ class TrialWitness:
         blind = published_s < led.late_s + TOLD_S + self.worst_delay_s
         if late:
             led.late_s = self.now_s
+        self._judge_changes(f"{name}/{channel}", led)
+        led.untold_s = self.now_s - published_s if self.now_s - published_s <= TOLD_S else 0.0
         reason = "late" if late else "stop" if zero else "blind" if blind else "change"
         led.levels.take([(step.after_s, step.power_w) for step in setpoint.steps], reason, self.now_s)
         self.obeyed_setpoints += 1
@@ -233,8 +240,10 @@ class TrialWitness:
                 led.changed_s = led.prior_changed_s  # a jam has gone: what it held back took each other back at once
                 continue
             apart_s = change.at_s - led.changed_s
+            least_s = self._delay_s - max(tolerance_s, led.changed_untold_s)
             led.prior_changed_s, led.changed_s, led.from_w = led.changed_s, change.at_s, change.from_w
-            if apart_s < self._delay_s - tolerance_s and not blind:
+            led.changed_untold_s = led.untold_s
+            if apart_s < least_s and not blind:
                 self._breach(
                     f"{name} goes from {change.from_w:.0f} W to {change.to_w:.0f} W, {apart_s:.2f} s after the change "
                     f"before; the delay is {self._delay_s:g} s"

@@ -130,11 +130,28 @@ def leased(one: EqualizationView, expires_in_s: float) -> EqualizationView:
 
 def test_a_late_refresh_changes_a_channel_whose_lease_has_run_out_and_no_other() -> None:
     # Trial 3056: the lease ended while a new server's first orders were held up; that they came was a change.
-    refreshed = holds.sent(holds.adopt(view(1, echo=4, applied_w=5e3), SETTINGS, 1001.0), view(1, 4, 5e3), 1001.0)
-    for applied_w, lease_s, changed_s in ((5e3, 20.0, refreshed.changed_s), (0.0, 20.0, 1003.0), (5e3, 0.1, 1003.0)):
-        hold = holds.reconcile(refreshed, leased(view(2, 4, applied_w), lease_s), SETTINGS, 1002.0)
+    for applied_w, lease_s, expected_s in ((5e3, 20.0, None), (0.0, 20.0, 1003.0), (5e3, 1.1, 1003.0)):
+        before = leased(view(1, echo=4, applied_w=5e3), lease_s)
+        refreshed = holds.sent(holds.adopt(before, SETTINGS, 1001.0), before, 1001.0)
+        hold = holds.reconcile(refreshed, leased(view(2, 4, applied_w), lease_s - 1.0), SETTINGS, 1002.0)
         hold = holds.reconcile(hold, leased(view(3, 5, 5e3), 29.0), SETTINGS, 1003.0)
-        assert hold.changed_s == changed_s
+        assert hold.changed_s == (refreshed.changed_s if expected_s is None else expected_s)
+
+
+def test_a_refresh_after_the_lease_is_a_change() -> None:
+    # Trial 3166: telemetry that had waited in a network told of a lease that was over when its refresh came.
+    before = leased(view(1, echo=4, applied_w=5e3), 20.0)
+    hold = holds.sent(holds.adopt(before, SETTINGS, 1001.0), before, 1001.0)
+    hold = holds.reconcile(hold, leased(view(2, 5, 5e3), 29.0), SETTINGS, 1002.0)
+    in_time = holds.sent(hold, before, 1001.0 + SETTINGS.ttl_s - 1.0)
+    assert in_time.changed_s == hold.changed_s
+    late_s = 1001.0 + SETTINGS.ttl_s
+    assert holds.sent(hold, before, late_s).changed_s == late_s
+    # What waited in the network says that the lease has hardly begun.
+    back = leased(replace(view(3, 6, 5e3), heard_s=late_s), 29.0)
+    assert holds.adopt(back, SETTINGS, late_s, hold).changed_s == late_s
+    at_rest = replace(hold, levels=(replace(hold.levels[0], power_w=0.0),))
+    assert holds.sent(at_rest, before, late_s).changed_s == hold.changed_s
 
 
 def replace_epoch(epoch: int) -> SetpointEcho:

@@ -63,7 +63,14 @@ def test_a_value_is_text_and_nothing_is_looked_up_in_it() -> None:
 
 
 def test_every_event_that_asks_for_attention_has_its_words() -> None:
-    calm = {"connection_back", "epoch_stored_again", "energy_saved_again", "state_stored_again", "audit_resumed"}
+    calm = {
+        "connection_back",
+        "epoch_stored_again",
+        "orders_stored_again",
+        "energy_saved_again",
+        "state_stored_again",
+        "audit_resumed",
+    }
     calm |= {"telemetry_fresh", "telemetry_plausible", "standby", "led_again", "program_finished", "operator"}
     told_by_state = {"telemetry_stale"}
     for code in (literal_codes() - calm - told_by_state) | set(AlarmCode) - SAID_BY_THE_EQUIPMENT:
