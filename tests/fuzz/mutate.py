@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Iterator
 
 WORST = (
     "NaN", "-Infinity", "Infinity", "1e999", "-1e999", "1e-999", "-0", "-0.0", "00", "01", "1.", ".5", "+1", "0x10",
@@ -25,10 +26,15 @@ def mutated(payload: bytes, longest: int, choice: random.Random) -> bytes | None
         return None
     for _ in range(choice.randint(1, 3)):
         pairs = _changed(pairs, choice)
+    written = bytearray()
     try:
-        return _text(pairs).encode("utf-8", "surrogatepass")[:longest]
+        for text in _texts(pairs):
+            written += text.encode("utf-8", "surrogatepass")
+            if len(written) >= longest:  # a list of lists made longer twice would fill the memory before it is cut
+                break
     except RecursionError:
         return None
+    return bytes(written[:longest])
 
 
 class _Pairs(list[tuple[str, object]]):
@@ -70,11 +76,21 @@ def _changed(value: object, choice: random.Random) -> object:
     return _Raw(choice.choice(WORST))
 
 
-def _text(value: object) -> str:
-    if isinstance(value, _Raw):
-        return value
-    if isinstance(value, _Pairs):
-        return "{" + ",".join(f"{json.dumps(key)}:{_text(part)}" for key, part in value) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(map(_text, value)) + "]"
-    return json.dumps(value)
+def _texts(value: object) -> Iterator[str]:
+    match value:
+        case _Raw():
+            yield value
+        case _Pairs():
+            yield "{"
+            for number, (key, part) in enumerate(value):
+                yield f"{',' if number else ''}{json.dumps(key)}:"
+                yield from _texts(part)
+            yield "}"
+        case list():
+            yield "["
+            for number, part in enumerate(value):
+                yield "," if number else ""
+                yield from _texts(part)
+            yield "]"
+        case _:
+            yield json.dumps(value)
