@@ -169,7 +169,7 @@ def _ends_by_itself(cycle: Cycle, ahead: Course, mismatch_w: float) -> bool:
 def _call_off(cycle: Cycle) -> None:
     """Call off what was sent ahead for an edge that is announced no more."""
     for key, hold in cycle.holds.items():
-        if len(hold.levels) == 1 or hold.levels[-1].at_s < cycle.now_s + CALL_OFF_S:
+        if len(hold.levels) == 1 or hold.levels[-1].at_s < cycle.now_s + hold.travel_s + CALL_OFF_S:
             continue
         view = cycle.views.get(key)
         if view is None or not channel.is_usable(view, cycle.now_s):

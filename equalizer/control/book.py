@@ -138,7 +138,7 @@ class LoopBook:
             return
         record.plan_source = (plan.boot_id, plan.seq)
         taken = Plan(plan, now_s)
-        if taken.end * GRID_S - now_s < self._settings.certain_s:
+        if taken.end * GRID_S - now_s < self._settings.certain_s and not taken.expected:
             self.ignored["brief_plan"] += 1
             record.waiting_plan = None
             self._announcements.drop(record)

@@ -143,7 +143,7 @@ class Cycle:
             self.changed[move.key] = reason
             if from_w != 0.0:
                 sign = copysign(1.0, from_w)
-                clear_s[sign] = max(clear_s[sign], self.holds[move.key].levels[-1].at_s + CLEAR_S)
+                clear_s[sign] = max(clear_s[sign], self.holds[move.key].changed_s + CLEAR_S)
 
     def is_any_free(self, at_s: float) -> bool:
         """Tell whether a channel that is counted upon may be changed at a time."""

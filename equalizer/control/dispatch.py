@@ -30,13 +30,12 @@ def renew(cycle: Cycle) -> None:
             level = replace(hold.levels[0], power_w=possible_w)
             # A battery that is nearly full is cut a little at every renewal; that must not bind it for good.
             binds = abs(possible_w - present_w) > cycle.settings.engage_w
-            changed_s = cycle.now_s if binds else hold.changed_s
-            cycle.holds[key] = replace(hold, levels=(level,), changed_s=changed_s)
+            cycle.holds[key] = channel.cut(hold, possible_w, cycle.now_s) if binds else replace(hold, levels=(level,))
             cycle.changed[key] = Reason.LIMITS
         elif channel.is_in_vain(hold, cycle.now_s):
             cycle.holds[key] = channel.withdrawn(hold, cycle.settings, cycle.now_s)
             cycle.changed[key] = Reason.NOT_DELIVERING
-        elif not any(cycle.now_s < level.at_s <= cycle.now_s + QUIET_S for level in hold.levels[1:]):
+        elif not any(cycle.now_s < level.at_s <= cycle.now_s + hold.travel_s + QUIET_S for level in hold.levels[1:]):
             cycle.renewed[key] = Reason.RENEW if hold.answered else Reason.RESEND
 
 

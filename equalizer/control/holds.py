@@ -22,6 +22,11 @@ RETRY_LAST_S = 30.0
 SETTLE_PERIODS = 2.0
 SAME_W = 1.0
 """What is applied may differ by rounding from what was asked."""
+TRIPS = 32
+OUTLIERS = 2
+"""So many of the last `TRIPS` orders may have been held up by something else than their usual way."""
+LONGEST_TRAVEL_S = 0.5
+"""What is slower than this is no network's delay that could be reckoned with."""
 
 
 def is_usable(view: EqualizationView, now_s: float) -> bool:
@@ -66,6 +71,9 @@ def adopt(view: EqualizationView, settings: ControlSettings, now_s: float, befor
         discharge_cap=before.discharge_cap if before is not None else None,
         retry_s=before.retry_s if before is not None else NEVER_S,
         retry_wait_s=before.retry_wait_s if before is not None else 0.0,
+        missed_s=before.missed_s if before is not None else (),
+        travel_s=before.travel_s if before is not None else 0.0,
+        reckoned_s=before.reckoned_s if before is not None else 0.0,
         basis_seq=view.seq,
         leased_s=_leased_s(view),
         unheard=not view.fresh,
@@ -119,7 +127,9 @@ def _is_on_its_way(hold: Hold, view: EqualizationView, settings: ControlSettings
     last = view.last
     if hold.answered or view.boot_id != hold.boot_id or (last is not None and last.result is SetpointResult.EXPIRED):
         return False
-    return _echo(view) == hold.echo and now_s - hold.sent_s < ANSWER_PERIODS * settings.period_s
+    # A process that stood still has a clock that went on, and telemetry that waits to be read.
+    heard = view.seq - hold.basis_seq
+    return _echo(view) == hold.echo and min(heard, (now_s - hold.sent_s) / settings.period_s) < ANSWER_PERIODS
 
 
 def _taken_over(hold: Hold, view: EqualizationView, settings: ControlSettings, now_s: float) -> Hold:
@@ -178,7 +188,7 @@ def _answered(hold: Hold, view: EqualizationView, settings: ControlSettings, now
         return replace(_standing(hold, view.applied_w, now_s), answered=True, tries=0, echo=_echo(view), under_way=0)
     if last is None or (last.epoch, last.seq) == hold.echo or view.seq <= hold.basis_seq:
         return _unanswered(hold, view, settings, now_s)
-    answered = replace(_arrived(hold, view), answered=True, tries=0, echo=_echo(view), under_way=0)
+    answered = replace(_timed(_arrived(hold, view)), answered=True, tries=0, echo=_echo(view), under_way=0)
     match last.result:
         case SetpointResult.APPLIED | SetpointResult.CLAMPED:
             return replace(answered, rejected=False, pending=False, leased_s=hold.sent_s + settings.ttl_s)
@@ -198,7 +208,10 @@ def _unanswered(hold: Hold, view: EqualizationView, settings: ControlSettings, n
         return replace(_standing(hold, view.applied_w, now_s), rejected=True)
     runs_out = hold.leased_s <= view.heard_s + ANSWER_PERIODS * settings.period_s
     changes = hold.pending or runs_out or abs(view.applied_w - hold.levels[0].power_w) > SAME_W
-    late = changes and view.seq > hold.basis_seq and view.heard_s - hold.sent_s > LOCK_MARGIN_S
+    crossed_s = view.heard_s - hold.sent_s if view.seq > hold.basis_seq else 0.0
+    late = changes and crossed_s > 2.0 * hold.reckoned_s + LOCK_MARGIN_S
+    if crossed_s > hold.unanswered_s:
+        hold = replace(hold, unanswered_s=crossed_s)
     return replace(hold, late=True) if late and not hold.late else hold
 
 
@@ -223,6 +236,21 @@ def _abreast(hold: Hold, view: EqualizationView) -> Hold:
         return hold
     behind = hold.under_way - (echo[1] - hold.echo[1])
     return replace(hold, echo=echo, under_way=behind) if behind > 0 else hold
+
+
+def _timed(hold: Hold) -> Hold:
+    """Learn from an answer how long messages travel; one to an order that was sent again tells nothing.
+
+    Telemetry that came after an order and did not answer it was sent before the order arrived: there and back takes
+    longer than that. Orders go out at any time between two messages, so the longest of these is near the truth, and
+    where they all go out just after one, nothing is known and nothing reckoned with.
+    """
+    if hold.tries > 0:
+        return hold
+    missed_s = (*hold.missed_s, hold.unanswered_s)[-TRIPS:]
+    ranked_s = sorted(missed_s, reverse=True)
+    there_and_back_s = ranked_s[OUTLIERS] if len(ranked_s) > OUTLIERS else 0.0
+    return replace(hold, missed_s=missed_s, travel_s=min(0.5 * there_and_back_s, LONGEST_TRAVEL_S))
 
 
 def _delivering(hold: Hold, view: EqualizationView, settings: ControlSettings, now_s: float) -> Hold:
@@ -279,13 +307,24 @@ def is_in_vain(hold: Hold, now_s: float) -> bool:
 
 def withdrawn(hold: Hold, settings: ControlSettings, now_s: float) -> Hold:
     """Return a hold that asks nothing of a channel that delivers nothing; it is tried again when it may be changed."""
-    hold = replace(hold, levels=(Level(now_s, now_s, 0.0),), changed_s=now_s)
+    hold = cut(hold, 0.0, now_s)
     free_s = unlock_s(hold, settings)
 
     def kept(cap: Cap | None) -> Cap | None:
         return None if cap is None else replace(cap, until_s=max(cap.until_s, free_s))
 
     return replace(hold, charge_cap=kept(hold.charge_cap), discharge_cap=kept(hold.discharge_cap))
+
+
+def cut(hold: Hold, power_w: float, now_s: float) -> Hold:
+    """Return a hold that goes to a power at once, whatever was sent ahead; it binds the channel as any change does."""
+    return replace(
+        hold,
+        levels=(Level(now_s, now_s, power_w),),
+        changed_s=now_s + hold.travel_s,
+        prior_changed_s=hold.changed_s,
+        reckoned_s=hold.travel_s,
+    )
 
 
 def _longer_s(wait_s: float) -> float:
@@ -325,7 +364,8 @@ def _standing(hold: Hold, power_w: float, now_s: float) -> Hold:
 
 def _changed_s(hold: Hold, now_s: float) -> float:
     """Return when a channel was last changed; what was sent ahead and never came counts no more."""
-    return hold.changed_s if hold.changed_s <= now_s else hold.prior_changed_s
+    ahead = len(hold.levels) > 1 and hold.levels[-1].at_s > now_s
+    return hold.prior_changed_s if ahead else hold.changed_s
 
 
 def _was_changed_by_another(view: EqualizationView, before: Hold | None) -> bool:
@@ -358,7 +398,10 @@ def delivery_error_w(hold: Hold, view: EqualizationView) -> float:
 
 def unlock_s(hold: Hold, settings: ControlSettings) -> float:
     """Return from when on a channel may be changed."""
-    return hold.changed_s + settings.delay_s + (LOCK_MARGIN_S if settings.delay_s > 0.0 else 0.0)
+    if settings.delay_s <= 0.0:
+        return hold.changed_s
+    # Had the last change been on its way for less than is reckoned with now, the next one would come too soon.
+    return hold.changed_s + settings.delay_s + LOCK_MARGIN_S + max(hold.travel_s - hold.reckoned_s, 0.0)
 
 
 def slot(view: EqualizationView, hold: Hold, settings: ControlSettings, at_s: float, *, counted: bool) -> Slot:
@@ -410,8 +453,9 @@ def change(
     return replace(
         hold,
         levels=levels,
-        changed_s=levels[-1].at_s,
+        changed_s=levels[-1].at_s if effect_s > now_s else now_s + hold.travel_s,
         prior_changed_s=hold.changed_s,
+        reckoned_s=hold.travel_s,
         settled_s=effect_s + ramp_s + SETTLE_PERIODS * settings.period_s,
         answered=True,
         pending=True,
@@ -433,16 +477,17 @@ def call_off(hold: Hold) -> Hold:
 
 
 def steps(hold: Hold, view: EqualizationView, now_s: float) -> tuple[SetpointStep, ...]:
-    """Return what to send: the level that is due now, and those ahead."""
+    """Return what to send: the level that is due now, and those ahead, counted from when the order arrives."""
     present_w = hold.levels[0].power_w
+    arrives_s = now_s + hold.reckoned_s
     ahead: list[SetpointStep] = []
     for level in hold.levels[1:]:
-        if level.at_s <= now_s:
+        if level.at_s <= arrives_s:
             present_w = level.power_w
-        elif ahead and level.at_s - now_s <= ahead[-1].after_s:
+        elif ahead and level.at_s - arrives_s <= ahead[-1].after_s:
             ahead[-1] = SetpointStep(after_s=ahead[-1].after_s, power_w=clipped_w(level.power_w, view))
         else:
-            ahead.append(SetpointStep(after_s=level.at_s - now_s, power_w=clipped_w(level.power_w, view)))
+            ahead.append(SetpointStep(after_s=level.at_s - arrives_s, power_w=clipped_w(level.power_w, view)))
     return (SetpointStep(after_s=0.0, power_w=clipped_w(present_w, view)), *ahead)
 
 
@@ -452,8 +497,9 @@ def sent(hold: Hold, view: EqualizationView, now_s: float) -> Hold:
     changes = (hold.pending and not hold.answered) or _has_run_out(hold, now_s)
     return replace(
         hold,
-        changed_s=max(hold.changed_s, now_s) if changes else hold.changed_s,
+        changed_s=max(hold.changed_s, now_s + hold.reckoned_s) if changes else hold.changed_s,
         sent_s=now_s,
+        unanswered_s=0.0,
         basis_seq=view.seq,
         echo=_echo(view),
         under_way=hold.under_way + 1,

@@ -22,8 +22,8 @@ NEVER_S = -math.inf
 class Level:
     """A power of a channel.
 
-    It is ordered for `at_s`; for the balance it counts from `effect_s` on: at an announced edge the ramp starts half
-    before it.
+    It is in force at the station from `at_s` on; for the balance it counts from `effect_s` on: at an announced edge
+    the ramp starts half before it.
     """
 
     at_s: float
@@ -57,7 +57,7 @@ class Hold:
     boot_id: str | None
     """None: it is no equalization channel now; only when it was last changed is remembered."""
     changed_s: float = NEVER_S
-    """The last change of power, a coming one included."""
+    """When the last change of power is in force at the station, a coming one included."""
     prior_changed_s: float = NEVER_S
     """The change before a coming one, in case that is called off."""
     settled_s: float = NEVER_S
@@ -86,6 +86,14 @@ class Hold:
     retry_s: float = NEVER_S
     """A channel that delivers more than it was asked, or something at 0 W, is not counted upon before this."""
     retry_wait_s: float = 0.0
+    unanswered_s: float = 0.0
+    """So long after the last order, telemetry still came that did not answer it."""
+    missed_s: tuple[float, ...] = ()
+    """The same of the orders before, the last `holds.TRIPS` of them."""
+    travel_s: float = 0.0
+    """How long an order is on its way at the least, as these show it."""
+    reckoned_s: float = 0.0
+    """What `travel_s` was when the last change was made."""
     unheard: bool = False
     """It is to be taken over, but has not been heard live."""
     on_ramp: bool = False

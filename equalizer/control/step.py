@@ -211,7 +211,10 @@ def _is_at_rest(hold: Hold) -> bool:
 
 
 def _at_rest(hold: Hold, now_s: float) -> Hold:
-    changed_s = now_s if hold.levels[0].power_w != 0.0 else min(hold.changed_s, now_s)
+    if hold.levels[0].power_w != 0.0:
+        hold = channel.cut(hold, 0.0, now_s)
+        return replace(hold, prior_changed_s=hold.changed_s)
+    changed_s = min(hold.changed_s, now_s)
     return replace(hold, levels=(Level(now_s, now_s, 0.0),), changed_s=changed_s, prior_changed_s=changed_s)
 
 

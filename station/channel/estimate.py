@@ -1,7 +1,7 @@
 """When a step will end: exactly, expectedly, or no sooner than."""
 
 from dataclasses import dataclass
-from math import inf, log
+from math import inf, log, sqrt
 
 from station.channel.program import SECONDS_PER_HOUR, direction
 from station.channel.prospect import Prospect, magnitudes
@@ -17,6 +17,8 @@ UNLIKELY_SIGMA_RATIO = 1.0 / 12.0
 """Spread of an end by time that the voltage may forestall, but is not likely to: some 3 %, for anywhere between."""
 LONGEST_PULSE_S = 60.0
 """A step that time ends is looked at so, where it is no longer than this."""
+SHORT_PULSE_S = 10.5
+"""What may end at any moment within this time is told with its spread, evenly spread as it is."""
 FASTEST_DECAY_S = 10.0
 """The shortest time constant with which the current of a constant voltage falls."""
 ACCELERATION = 4.0
@@ -61,8 +63,8 @@ def end_of(prospect: Prospect) -> End:
     """Return when a step will end, counted from now (or from its start, where it has not begun)."""
     exact_s = max(prospect.work.ends.time_s - prospect.age_s, 0.0)
     by_voltage = _voltage_end(prospect)
-    doubt_s = _doubt_s(prospect, by_voltage, exact_s)
-    ends = (_flow_end(prospect), by_voltage if doubt_s is None else None, _current_end(prospect))
+    by_either = _pulse_end(prospect, by_voltage, exact_s)
+    ends = (_flow_end(prospect), by_voltage if by_either is None else None, _current_end(prospect))
     found = [end for end in ends if end is not None]
     expected = min((end for end in found if isinstance(end, Expected)), key=lambda end: end.after_s, default=None)
     soonest_s = min((end.after_s for end in found if isinstance(end, NotBefore)), default=inf)
@@ -70,19 +72,25 @@ def end_of(prospect: Prospect) -> End:
         return expected
     if soonest_s < exact_s:
         return NotBefore(soonest_s)
-    return Exact(exact_s) if doubt_s is None else Expected(exact_s, doubt_s)
+    return Exact(exact_s) if by_either is None else by_either
 
 
-def _doubt_s(prospect: Prospect, by_voltage: End | None, exact_s: float) -> float | None:
-    """Return the spread of an end by time that the voltage may forestall, but is not likely to; null for any other."""
+def _pulse_end(prospect: Prospect, by_voltage: End | None, exact_s: float) -> Expected | None:
+    """Return when a pulse that time ends, or the voltage before, is expected to end; null for any other step.
+
+    Where the voltage is far from its limit, time is likely to end it. Where it is near, the end may come at any moment
+    from the soonest on; of a short pulse, that still tells what comes after it.
+    """
     if not isinstance(by_voltage, NotBefore) or not by_voltage.after_s < exact_s <= LONGEST_PULSE_S:
         return None
     if not prospect.jumped or len(prospect.work.points) > 1:
         return None
-    gap_v = _gap_v(prospect)
-    if gap_v < exact_s * LIKELY_VOLTAGE_RATIO_PER_S * prospect.voltage_v:
+    open_s = exact_s - by_voltage.after_s
+    if _gap_v(prospect) >= exact_s * LIKELY_VOLTAGE_RATIO_PER_S * prospect.voltage_v:
+        return Expected(exact_s, max(SMALLEST_SIGMA_S, UNLIKELY_SIGMA_RATIO * open_s))
+    if open_s > SHORT_PULSE_S:
         return None
-    return max(SMALLEST_SIGMA_S, UNLIKELY_SIGMA_RATIO * (exact_s - by_voltage.after_s))
+    return Expected(exact_s - 0.5 * open_s, max(SMALLEST_SIGMA_S, open_s / sqrt(12.0)))
 
 
 def _gap_v(prospect: Prospect) -> float:

@@ -156,3 +156,77 @@ def test_a_refresh_after_the_lease_is_a_change() -> None:
 
 def replace_epoch(epoch: int) -> SetpointEcho:
     return SetpointEcho(server="a", epoch=epoch, seq=1, result=SetpointResult.APPLIED, reason=None)
+
+
+def test_an_order_is_on_its_way_until_telemetry_could_have_answered_it() -> None:
+    """A process that stood still has not listened: what it takes over first is older than its own last order."""
+    waited = replace(view(2, echo=5, applied_w=5e3), heard_s=1008.0)
+    hold = holds.adopt(waited, SETTINGS, 1008.0, changed())
+    assert not hold.answered
+    assert hold.levels[-1].power_w == 20e3
+    assert holds.reconcile(hold, view(9, echo=6, applied_w=20e3), SETTINGS, 1009.0).answered
+
+
+def test_an_order_that_much_telemetry_left_unanswered_is_lost() -> None:
+    hold = holds.adopt(view(8, echo=5, applied_w=5e3), SETTINGS, 1008.0, changed())
+    assert hold.answered
+    assert hold.levels[-1].power_w == 5e3
+
+
+def heard_after(*lateness_s: float) -> Hold:
+    """A hold whose orders went out so long before telemetry that did not answer them yet; the next did."""
+    hold, seq = holds.adopt(view(1, echo=4, applied_w=0.0), SETTINGS, 1001.0), 1
+    for number, late_s in enumerate(lateness_s):
+        sent_s = 1010.0 + 5.0 * number
+        hold = holds.sent(hold, view(seq, echo=4 + number, applied_w=0.0), sent_s)
+        if late_s > 0.0:
+            seq += 1
+            crossing = replace(view(seq, echo=4 + number, applied_w=0.0), heard_s=sent_s + late_s)
+            hold = holds.reconcile(hold, crossing, SETTINGS, sent_s + late_s)
+            assert not hold.answered
+        seq += 1
+        answer = replace(view(seq, echo=5 + number, applied_w=0.0), heard_s=sent_s + 1.0)
+        hold = holds.reconcile(hold, answer, SETTINGS, sent_s + 1.0)
+        assert hold.answered
+    return hold
+
+
+def test_telemetry_that_crosses_orders_shows_how_long_they_travel() -> None:
+    hold = heard_after(*(0.1 * (number % 6) for number in range(20)))
+    assert 0.2 <= hold.travel_s <= 0.25
+
+
+def test_where_every_order_goes_out_just_after_telemetry_nothing_is_reckoned_with() -> None:
+    assert heard_after(*[0.0] * 20).travel_s == 0.0
+
+
+def test_a_process_that_stood_still_now_and_then_is_no_slow_network() -> None:
+    assert heard_after(0.1, 0.2, 4.0, 0.1, 6.0, 0.2).travel_s < 0.15
+
+
+def test_a_change_at_once_is_in_force_when_it_arrives_and_one_ahead_is_counted_from_there() -> None:
+    before = view(1, echo=4, applied_w=0.0)
+    idle = replace(holds.adopt(before, SETTINGS, 1001.0), travel_s=0.25)
+    now = holds.change(idle, before, 20e3, 1001.0, settings=SETTINGS, now_s=1001.0)
+    assert now.changed_s == 1001.25
+    assert holds.unlock_s(now, SETTINGS) >= 1001.25 + SETTINGS.delay_s
+    ahead = holds.change(idle, before, 20e3, 1003.0, settings=SETTINGS, now_s=1001.0)
+    (_, step) = holds.steps(ahead, before, 1001.0)
+    assert step.after_s + 1001.25 == ahead.levels[-1].at_s
+
+
+def test_should_orders_travel_longer_than_was_reckoned_the_next_change_waits_for_it() -> None:
+    before = view(1, echo=4, applied_w=0.0)
+    hold = replace(holds.adopt(before, SETTINGS, 1001.0), travel_s=0.1)
+    hold = holds.change(hold, before, 20e3, 1001.0, settings=SETTINGS, now_s=1001.0)
+    slower = replace(hold, travel_s=0.4)
+    assert round(holds.unlock_s(slower, SETTINGS) - holds.unlock_s(hold, SETTINGS), 6) == 0.3
+
+
+def test_what_has_gone_out_counts_as_changed_even_while_it_travels() -> None:
+    before = view(1, echo=4, applied_w=0.0)
+    hold = replace(holds.adopt(before, SETTINGS, 1001.0), travel_s=0.4)
+    hold = holds.sent(holds.change(hold, before, 20e3, 1001.0, settings=SETTINGS, now_s=1001.0), before, 1001.0)
+    gone = holds.left(hold, SETTINGS, 1001.1)
+    assert gone is not None
+    assert gone.changed_s == 1001.4

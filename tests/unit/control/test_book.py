@@ -287,3 +287,17 @@ def test_a_change_whose_time_is_only_expected_is_told_as_such_and_counts_in_noth
         book.telemetry("s", "0", telemetry(100.0, second + 1), retained=False, now_s=float(second))
     image = book.image(21.0)
     assert (image.announced_power_w, image.remainder_power_w, image.edges) == (0.0, 100.0, ())
+
+
+def test_a_plan_that_is_certain_for_a_moment_only_counts_if_it_tells_what_comes_about_then() -> None:
+    """A pulse that its voltage may end at any moment: nothing can be sent for its end, but it is no step that stays."""
+    book = heard(20e3)
+    book.plan("s", "0", plan(1, (0.0, 20e3), until_s=3.0), 0.0)
+    assert book.ignored["brief_plan"] == 1
+    expects = plan(2, (0.0, 20e3), until_s=40.0)
+    ends = PlanSegment(after_s=3.0, power_w=0.0, sigma_s=2.5)
+    book.plan("s", "0", expects.model_copy(update={"segments": (*expects.segments, ends)}), 0.0)
+    image = book.image(0.5)
+    assert image.announced_power_w == 20e3
+    assert [(round(edge.at_s, 1), edge.delta_w, edge.certain) for edge in image.edges] == [(3.0, -20e3, False)]
+    assert book.ignored["brief_plan"] == 1
