@@ -139,7 +139,17 @@ def _taken_over(hold: Hold, view: EqualizationView, settings: ControlSettings, n
     hold = _arrived(hold, view)
     ramp_s = abs(hold.levels[-1].power_w - view.power_w) / view.ramp_w_per_s
     settled_s = max(now_s, hold.levels[-1].at_s) + ramp_s + SETTLE_PERIODS * settings.period_s
-    return replace(hold, unheard=False, settled_s=settled_s, answered=True, pending=False, tries=0, echo=_echo(view))
+    return replace(
+        hold,
+        unheard=False,
+        settled_s=settled_s,
+        answered=True,
+        pending=False,
+        tries=0,
+        superseded=None,
+        echo=_echo(view),
+        leased_s=_leased_s(view),
+    )
 
 
 def left(hold: Hold, settings: ControlSettings, now_s: float) -> Hold | None:
@@ -188,7 +198,8 @@ def _answered(hold: Hold, view: EqualizationView, settings: ControlSettings, now
         return replace(_standing(hold, view.applied_w, now_s), answered=True, tries=0, echo=_echo(view), under_way=0)
     if last is None or (last.epoch, last.seq) == hold.echo or view.seq <= hold.basis_seq:
         return _unanswered(hold, view, settings, now_s)
-    answered = replace(_timed(_arrived(hold, view)), answered=True, tries=0, echo=_echo(view), under_way=0)
+    arrived = _timed(_arrived(hold, view))
+    answered = replace(arrived, answered=True, tries=0, echo=_echo(view), under_way=0, superseded=None)
     match last.result:
         case SetpointResult.APPLIED | SetpointResult.CLAMPED:
             return replace(answered, rejected=False, pending=False, leased_s=hold.sent_s + settings.ttl_s)
@@ -203,6 +214,8 @@ def _unanswered(hold: Hold, view: EqualizationView, settings: ControlSettings, n
 
     That order is late, or lost. A refresh is a change, too, where the lease before it has run out.
     """
+    if hold.superseded is not None and view.heard_s >= hold.superseded.at_s + LOCK_MARGIN_S:
+        return _superseded(hold, hold.superseded, view, settings)
     silent = now_s - hold.sent_s >= ANSWER_PERIODS * settings.period_s
     if hold.tries >= TRIES and silent and not hold.rejected:
         return replace(_standing(hold, view.applied_w, now_s), rejected=True)
@@ -213,6 +226,16 @@ def _unanswered(hold: Hold, view: EqualizationView, settings: ControlSettings, n
     if crossed_s > hold.unanswered_s:
         hold = replace(hold, unanswered_s=crossed_s)
     return replace(hold, late=True) if late and not hold.late else hold
+
+
+def _superseded(hold: Hold, ahead: Level, view: EqualizationView, settings: ControlSettings) -> Hold:
+    """Take the change for made that was to be taken back, where the order for that got lost on the way."""
+    if abs(view.applied_w - clipped_w(ahead.power_w, view)) <= SAME_W:
+        made = replace(hold, levels=(ahead,), changed_s=ahead.at_s, superseded=None, echo=_echo(view))
+        return replace(made, answered=True, pending=False, tries=0, under_way=0)
+    ramp_s = (view.charge_limit_w + view.discharge_limit_w) / view.ramp_w_per_s
+    over_s = ahead.at_s + ramp_s + SETTLE_PERIODS * settings.period_s
+    return hold if view.heard_s < over_s else replace(hold, superseded=None)
 
 
 def _arrived(hold: Hold, view: EqualizationView) -> Hold:
@@ -460,6 +483,7 @@ def change(
         answered=True,
         pending=True,
         tries=0,
+        superseded=_taken_back(hold) if effect_s <= now_s else hold.superseded,
         background=False,
         # Asked for more or less in the same direction, a channel that does nothing has done nothing all the while.
         off_since_s=hold.off_since_s if power_w * hold.levels[0].power_w > 0.0 else None,
@@ -473,7 +497,13 @@ def call_off(hold: Hold) -> Hold:
         levels=hold.levels[:-1],
         changed_s=hold.levels[-2].at_s if len(hold.levels) > 2 else hold.prior_changed_s,  # noqa: PLR2004 - another ahead
         pending=False,
+        superseded=_taken_back(hold),
     )
+
+
+def _taken_back(hold: Hold) -> Level | None:
+    """Return the last change that was sent ahead and shall not come."""
+    return hold.levels[-1] if len(hold.levels) > 1 else hold.superseded
 
 
 def steps(hold: Hold, view: EqualizationView, now_s: float) -> tuple[SetpointStep, ...]:
@@ -509,7 +539,12 @@ def sent(hold: Hold, view: EqualizationView, now_s: float) -> Hold:
 
 
 def is_due(hold: Hold, settings: ControlSettings, now_s: float) -> bool:
-    """Tell whether a hold must go out again: its lease wants renewing, or nobody answered."""
+    """Tell whether a hold must go out again: its lease wants renewing, or nobody answered.
+
+    What was to take a change back is not said again when that has come: that would be another change.
+    """
+    if hold.superseded is not None and not hold.answered and now_s >= hold.superseded.at_s - LOCK_MARGIN_S:
+        return False
     return now_s >= due_s(hold, settings)
 
 

@@ -75,6 +75,8 @@ class Hold:
     """When the lease ends, at the latest, of the last order that was answered."""
     late: bool = False
     """Telemetry that should have told of its arrival did not: when it came, or will, is known by its answer only."""
+    superseded: Level | None = None
+    """A change that had been sent ahead and was taken back; until that is answered, it may come all the same."""
     tries: int = 0
     rejected: bool = False
     """It rejected the last order, or never answered it; a refresh that it applies clears this."""

@@ -1,7 +1,9 @@
 """A sensor that is stuck: the readings stay the same to the last digit although other power is asked for.
 
 Looked for where a channel follows power within the limits that the equipment itself has just named: there, readings
-that do not move are no sign of a limit.
+that do not move are no sign of a limit. A load's program may stand still at a limit that the equipment does not name
+(its voltage, a slow contactor), to the last digit; a test that is cut on such a suspicion is lost. What a load's stuck
+sensor hides from the loop's total is found by a grid meter.
 """
 
 from station.drivers.protocol import ConstantPower, Demand, Sample

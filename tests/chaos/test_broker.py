@@ -28,6 +28,13 @@ async def both_parts_logged_it(arena: Arena) -> None:
             await arena.until(lambda p=process, c=code: arena.log(p).count(c) == 1, what=f"{code} in the log")
 
 
+async def until_lease_and_leader_are_told(arena: Arena) -> None:
+    """Wait until the station has told of the end of its lease, and that it is led again: once each."""
+    await arena.until_balanced()
+    await arena.until_told("lease_expired", "eq", "station/eq")
+    await arena.until_told("led_again", "eq", "station/eq")
+
+
 @fault(
     "The broker is stopped, and started again later",
     "Leases run out, the channel ramps to 0 W and stays in its mode; everybody connects again and is led on.",
@@ -41,6 +48,7 @@ async def test_the_broker_is_stopped_and_started_again(arena: Arena) -> Measured
     zero_s = await arena.until_zero(stopped_s)
     back_s = await arena.until_back(await arena.restart_broker("broker"))
     await both_parts_logged_it(arena)
+    await until_lease_and_leader_are_told(arena)
     return {"0 W": zero_s, "back": back_s}
 
 
@@ -84,6 +92,7 @@ async def test_the_broker_is_killed_and_everything_is_published_anew(arena: Aren
     assert found[server].status is Presence.ONLINE
     assert found[telemetry].boot_id == found[status].boot_id
     await both_parts_logged_it(arena)
+    await until_lease_and_leader_are_told(arena)
     return {"0 W": zero_s, "back": back_s}
 
 
@@ -109,6 +118,7 @@ async def test_the_broker_is_frozen_and_goes_on(arena: Arena) -> Measured:
     ]
     assert any(last.result is SetpointResult.EXPIRED for last in late)
     await arena.until_balanced()
+    await until_lease_and_leader_are_told(arena)
     return {"0 W": zero_s, "back": back_s}
 
 

@@ -68,7 +68,9 @@ async def test_a_reading_that_is_not_a_number(arena: Arena) -> Measured:
 
 @fault(
     "A sensor is stuck: its readings stay the same to the last digit while other power is asked for",
-    TRIPPED,
+    f"{TRIPPED} Looked for at equalization channels, which follow power within the limits that the equipment names. A "
+    "load's readings may stand still at a limit that nobody names, and a test that is cut on a suspicion is lost; what "
+    "its stuck sensor hides from the total, a grid meter shows.",
     {"0 W": 20.0, "back": 15.0},
     quick=False,
 )

@@ -211,6 +211,52 @@ async def test_nobody_guesses_the_client_id_that_would_throw_another_out(
     await session.close()
 
 
+def test_who_takes_over_anothers_client_id_gets_nothing_that_was_its_and_cannot_speak_for_it(
+    hall: Hall, production_broker: RunningBroker, tmp_path: Path
+) -> None:
+    """A foreign station with a fixed id and a session that lasts, and a member that knows the id."""
+    assert production_broker.running
+    command, status = f"{S1}/channel/1/command", f"{S1}/status"
+    session = ("-i", "fixed", "-c", "-x", "3600", "-q", "1")
+
+    def heard_by(who: str, *more: str) -> str:
+        """Go on with the session, as who has its id, for two seconds."""
+        words = ["mosquitto_sub", *hall.options(who), *session, "-F", "%t %p", "-W", "2", *more]
+        return subprocess.run(words, capture_output=True, text=True, timeout=20, check=False).stdout
+
+    def commanded(text: str) -> None:
+        """Have an operator command the station while it is away."""
+        assert hall.mosquitto_pub("anna", "-q", "1", "-t", command, "-m", text).returncode == 0
+
+    heard_by("s1", "-t", command)
+    commanded("kept-for-s1")
+    assert "kept-for-s1" in heard_by("s1", "-t", command), "a session lasts: otherwise nothing would be shown"
+    commanded("not-for-s2")
+    taken = heard_by("s2", "-t", "#")
+    assert "not-for-s2" not in taken
+    witness = hall.listen("anna", tmp_path / "heard")
+    ear = subprocess.Popen(
+        ["mosquitto_sub", *hall.options("s2"), *session, "-F", "%t %p", "-t", "#"], stdout=subprocess.PIPE, text=True
+    )
+    time.sleep(1.0)
+    commanded("live-not-for-s2")
+    hall.mosquitto_pub("s2", "-i", "fixed", "-q", "1", "-t", status, "-m", "forged-by-s2")
+    hall.mosquitto_pub("s2", "-i", "fixed", "-q", "0", "-t", f"{S1}/channel/1/telemetry", "-m", "forged-by-s2")
+    hall.publish("s1", status, "true")
+    until(lambda: f"{status} true" in (tmp_path / "heard").read_text())
+    for process in (ear, witness):
+        process.kill()
+        process.wait(30.0)
+    assert ear.stdout is not None
+    assert "live-not-for-s2" not in ear.stdout.read()
+    ear.stdout.close()
+    assert "forged-by-s2" not in (tmp_path / "heard").read_text()
+    # The station comes back and is served as ever; what was said meanwhile is lost to it, and never another's.
+    heard_by("s1", "-t", command)
+    commanded("again-for-s1")
+    assert "again-for-s1" in heard_by("s1", "-t", command)
+
+
 def test_nobody_gets_in_without_a_certificate_of_this_authority_and_for_clients(
     hall: Hall, production_broker: RunningBroker, tmp_path: Path
 ) -> None:

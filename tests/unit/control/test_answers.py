@@ -124,6 +124,39 @@ def test_one_that_does_not_what_it_says_is_on_no_ramp() -> None:
     assert [level.power_w for level in hold.levels] == [-13e3]
 
 
+def taken_back() -> Hold:
+    """A hold whose change to 12 kW at 1003 s was sent ahead, answered, and taken back by a change to 7 kW at once."""
+    before = view(1, echo=4, applied_w=5e3)
+    hold = holds.change(holds.adopt(before, SETTINGS, 1001.0), before, 12e3, 1003.0, settings=SETTINGS, now_s=1001.0)
+    hold = holds.reconcile(holds.sent(hold, before, 1001.0), view(2, echo=5, applied_w=5e3), SETTINGS, 1002.0)
+    again = holds.change(holds.call_off(hold), view(2, 5, 5e3), 7e3, 1002.2, settings=SETTINGS, now_s=1002.2)
+    return holds.sent(again, view(2, 5, 5e3), 1002.2)
+
+
+def test_a_change_whose_taking_back_got_lost_has_come_and_binds() -> None:
+    # Hall 5005: the order that took a change back was lost; said again after it had come, it was another change.
+    hold = taken_back()
+    ahead_s = hold.superseded.at_s
+    assert not holds.is_due(hold, SETTINGS, 1002.2 + 2.5), "it may have come"
+    hold = holds.reconcile(hold, view(4, echo=5, applied_w=12e3), SETTINGS, 1004.0)
+    assert [level.power_w for level in hold.levels] == [12e3]
+    assert (hold.changed_s, hold.answered, hold.superseded) == (ahead_s, True, None)
+    assert holds.unlock_s(hold, SETTINGS) > ahead_s + SETTINGS.delay_s
+
+
+def test_a_change_that_was_taken_back_in_time_never_was() -> None:
+    hold = holds.reconcile(taken_back(), view(3, echo=6, applied_w=7e3), SETTINGS, 1003.0)
+    assert [level.power_w for level in hold.levels] == [7e3]
+    assert (hold.changed_s, hold.superseded) == (1002.2, None)
+
+
+def test_what_took_a_change_back_is_said_again_where_neither_has_come() -> None:
+    hold = taken_back()
+    hold = holds.reconcile(hold, view(9, echo=5, applied_w=5e3), SETTINGS, 1009.0)
+    assert hold.superseded is None
+    assert holds.is_due(hold, SETTINGS, 1009.0)
+
+
 def leased(one: EqualizationView, expires_in_s: float) -> EqualizationView:
     return replace(one, last=one.last.model_copy(update={"expires_in_s": expires_in_s}))
 
