@@ -1,15 +1,28 @@
 """Tries an equalizer: gives it stations of the kit's own in a loop otherwise empty, and watches."""
 
 import asyncio
+import contextlib
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 from conform.fakes import FakeChannel, FakeHall
-from conform.record import Record, Verdict
+from conform.parts import EqualizerPart
+from conform.party import Party
+from conform.record import OWN_SERVERS, Record, Verdict
 from conform.rules.equalizer import EqualizerCase, judge
 from conform.wire import ConformError, Wire, new_id
-from schemas.messages import LoopBalance, LoopCommand, Phase, Presence
+from schemas.messages import (
+    ControlSummary,
+    LoopBalance,
+    LoopCommand,
+    Phase,
+    Policy,
+    Presence,
+    ServerAnnouncement,
+    Setpoint,
+    SetpointSummary,
+)
 from schemas.settings import BrokerSettings
 from schemas.topics import LoopTopic, loop_topic
 
@@ -19,9 +32,20 @@ _BALANCING_WITHIN_S = 30.0
 _SETTLE_S = 8.0
 _PAUSED_S = 8.0
 _STALE_S = 5.0
+_PLAN_SETTLE_S = 2.0
+_LONGEST_S = 90.0
 _ROOM = 2.0
 """The pool can take so many times the load."""
 _BEYOND = 1.6
+_BEFORE_EPOCH, _ECHOED_EPOCH = 40, 45
+"""What a server that starts finds announced, and what its channels have obeyed."""
+_LISTENS_PERIODS = 2.5
+"""A channel that is silent for 3 periods is stale, and no more waited for."""
+_RIVAL_STEPS = 5
+_RIVAL_S = 5.0
+_RETURNS_WITHIN_S = 30.0
+_AHEAD_S = 4.0
+"""So long before its edge a change is announced."""
 
 
 @dataclass(slots=True)
@@ -36,6 +60,8 @@ class EqualizerTrial:
         power_w: of the kit's load; nothing of it is real.
         freeze_w: the equalizer's `control.freeze_w`.
         quick: leaves out the stale, frozen and lost load.
+        party: the equalizer's program, started and ended by the kit; null: somebody else runs it.
+        only: the one part to try; null: all for which there is what they need.
     """
 
     broker: BrokerSettings
@@ -45,12 +71,15 @@ class EqualizerTrial:
     power_w: float = 20_000.0
     freeze_w: float = 50_000.0
     quick: bool = False
+    party: Party | None = None
+    only: EqualizerPart | None = None
     progress: Callable[[str], None] = lambda _text: None
     record: Record = field(default_factory=Record)
     _wire: Wire = field(init=False)
     _hall: FakeHall = field(init=False)
     _period_s: float = 1.0
     _delay_s: float = 15.0
+    _ttl_s: float = 30.0
 
     async def run(self) -> list[Verdict]:
         """Try the equalizer, and return a verdict for every rule.
@@ -62,7 +91,8 @@ class EqualizerTrial:
         self._wire = Wire(self.broker, self.loop, self.record, self.clock)
         limit_w = _ROOM * self.power_w
         async with self._wire.connected():
-            await self._look()
+            if self.party is None:
+                await self._look()
             self._hall = FakeHall(self._wire, self.clock, self.utc, secrets.token_hex(4))
             load = self._hall.add(LOAD, "1")
             for name in ("1", "2"):
@@ -71,7 +101,8 @@ class EqualizerTrial:
             self._hall.announce(Presence.ONLINE)
             speaking = asyncio.create_task(self._speak(), name="kit stations")
             try:
-                await self._try(load)
+                async with self._at_work(load):
+                    await self._try(load)
             finally:
                 speaking.cancel()
                 await asyncio.gather(speaking, return_exceptions=True)
@@ -83,7 +114,16 @@ class EqualizerTrial:
         self.progress(f"looking for the equalizer of loop {self.loop}")
         if not await self._wire.until(lambda: self._wire.online_server() is not None, _SERVER_WITHIN_S):
             raise ConformError(f"loop {self.loop} has no server online; start the equalizer that is to be tried")
-        others = [name for name, status in self._wire.statuses().items() if status.status is Presence.ONLINE]
+        self._take_note()
+
+    def _take_note(self) -> None:
+        """Learn the server's times, and that nobody else is there."""
+        own = {LOAD, POOL}
+        others = [
+            name
+            for name, status in self._wire.statuses().items()
+            if status.status is Presence.ONLINE and name not in own
+        ]
         if others:
             raise ConformError(
                 f"loop {self.loop} has stations ({', '.join(sorted(others))}): it needs a loop of its own"
@@ -91,6 +131,74 @@ class EqualizerTrial:
         said = self._wire.online_server()
         if said is not None:
             self._period_s, self._delay_s = said.telemetry_period_s, said.control.delay_s
+            self._ttl_s = said.setpoint.ttl_s
+
+    @contextlib.asynccontextmanager
+    async def _at_work(self, load: FakeChannel) -> AsyncIterator[None]:
+        """Start the equalizer beside channels that are at work already, where it is the kit's to start."""
+        if self.party is None:
+            yield
+            return
+        await asyncio.sleep(1.0)
+        if self._wire.online_server() is not None:
+            raise ConformError(f"loop {self.loop} has a server online; --run starts the one that is to be tried")
+        try:
+            await self._start(self.party, load)
+            yield
+        finally:
+            self.progress("ending the equalizer")
+            await self.party.end()
+
+    async def _start(self, party: Party, load: FakeChannel) -> None:
+        self.progress("starting the equalizer")
+        if not self._does(EqualizerPart.START):
+            await party.start()
+            await self._look()
+            return
+        before = f"{OWN_SERVERS}-before"
+        gone = self._announcement(before, Presence.OFFLINE, _BEFORE_EPOCH)
+        self._wire.send(self._server_topic, gone, label="before", qos=1, retain=True)
+        pool = self._hall.channels[POOL, "1"]
+        load.power_w = 0.5 * self.power_w
+        self._hall.lead(pool, -load.power_w, server=before, epoch=_ECHOED_EPOCH)
+        self._wire.mark(f"doing {pool.power_w:g}", (POOL, "1"))
+        self._wire.mark(f"echo {_ECHOED_EPOCH}")
+        self._hall.tick()
+        load.mute = True
+        await party.start()
+        if not await self._wire.until(lambda: self._wire.online_server() is not None, _SERVER_WITHIN_S):
+            raise ConformError(f"the equalizer did not announce itself on loop {self.loop}")
+        self._wire.mark("started")
+        self._take_note()
+        await asyncio.sleep(_LISTENS_PERIODS * self._period_s)
+        self._wire.mark("spoke")
+        load.mute = False
+        self._hall.speak(load)
+        await self._wire.until(lambda: any(True for _ in self.record.of(Setpoint)), _BALANCING_WITHIN_S)
+        await asyncio.sleep(self._delay_s + 2.0 * self._period_s)
+        self._wire.mark("start_end")
+        load.power_w = 0.0
+        self._hall.speak(load)
+        await asyncio.sleep(self._delay_s)
+        await self._wire.until(lambda: abs(self._total_w()) < 0.02 * self.power_w, self._delay_s + _SETTLE_S)
+        await asyncio.sleep(self._delay_s)
+
+    def _announcement(self, server: str, presence: Presence, epoch: int) -> ServerAnnouncement:
+        return ServerAnnouncement(
+            server=server,
+            status=presence,
+            epoch=epoch,
+            phase=Phase.BALANCING,
+            version="conform",
+            started_unix_time_s=self.utc(),
+            telemetry_period_s=self._period_s,
+            control=ControlSummary(policy=Policy.CONFIRM, delay_s=self._delay_s),
+            setpoint=SetpointSummary(ttl_s=self._ttl_s, refresh_s=self._ttl_s / 4.0),
+        )
+
+    @property
+    def _server_topic(self) -> str:
+        return loop_topic(self.loop, LoopTopic.SERVER)
 
     async def _speak(self) -> None:
         due_s = self.clock()
@@ -105,15 +213,86 @@ class EqualizerTrial:
         await asyncio.sleep(2.0)
         self._wire.mark("settled")
         await asyncio.sleep(1.5)
-        for number, power_w in enumerate((self.power_w, -0.5 * self.power_w), 1):
+        for number, power_w in enumerate(
+            (self.power_w, -0.5 * self.power_w) if self._does(EqualizerPart.STEPS) else (), 1
+        ):
             self.progress(f"a load of {power_w:g} W, unannounced")
             await self._step(f"step {number}", load, power_w)
-        self.progress("pause, resume, target, and a command that does not exist")
-        await self._commands()
-        if not self.quick:
+        if self._does(EqualizerPart.PLAN):
+            await self._announce_change(load, 0.6 * self.power_w)
+        if self._does(EqualizerPart.COMMANDS):
+            self.progress("pause, resume, target, and a command that does not exist")
+            await self._commands()
+        if self._does(EqualizerPart.LEASE):
+            await self._lose_lease(load)
+        if self._does(EqualizerPart.LOST) and not self.quick:
             await self._lose(load)
         self._wire.mark("done")
+        if self._does(EqualizerPart.RIVAL):
+            await self._meet_rival(load)
         await self._wire.look_anew()
+
+    def _does(self, part: EqualizerPart) -> bool:
+        return self.only in {None, part}
+
+    async def _announce_change(self, load: FakeChannel, power_w: float) -> None:
+        self.progress(f"a load of {power_w:g} W, announced")
+        await asyncio.sleep(self._delay_s)
+        self._wire.mark("plan")
+        edge_s = self.clock() + _AHEAD_S
+        self._hall.plan(load, (_AHEAD_S, power_w))
+        await asyncio.sleep(edge_s - self.clock())
+        self._wire.mark("edge")
+        load.power_w = power_w
+        self._hall.plan(load)
+        self._hall.speak(load)
+        await asyncio.sleep(self._delay_s + 2.0 * self._period_s + _PLAN_SETTLE_S)
+
+    async def _lose_lease(self, load: FakeChannel) -> None:
+        """Let no setpoint reach a channel for longer than its lease."""
+        self.progress("a channel that hears nothing, until its lease has run out")
+        if abs(load.power_w) < 0.1 * self.power_w:
+            await self._step("before lease", load, 0.5 * self.power_w)
+        working = [channel for channel in self._hall.channels.values() if channel.schedule and channel.power_w]
+        if not working:
+            return
+        self._wire.mark("deaf")
+        for channel in working:
+            channel.deaf = True
+        ends_s = max(channel.ends_s for channel in working)
+        await self._wire.until(lambda: self.clock() > ends_s + self._period_s, _LONGEST_S)
+        self._wire.mark("expired")
+        for channel in working:
+            channel.deaf = False
+        await asyncio.sleep(self._delay_s + 2.0 * self._period_s)
+        await self._wire.until(lambda: abs(self._total_w()) < 0.02 * self.power_w, 2.0 * self._delay_s + _SETTLE_S)
+        await asyncio.sleep(1.5)
+        self._wire.mark("end of expired")
+
+    async def _meet_rival(self, load: FakeChannel) -> None:
+        """Let another server announce a higher epoch, and go."""
+        self.progress("another server, with a higher epoch, comes and goes")
+        if abs(load.power_w) < 0.1 * self.power_w or load.mute:
+            load.mute = False
+            self._hall.announce(Presence.ONLINE, LOAD)
+            await self._step("before rival", load, 0.5 * self.power_w)
+        said = self._wire.online_server()
+        epoch = _RIVAL_STEPS + (0 if said is None else said.epoch)
+        rival = f"{OWN_SERVERS}-rival"
+        self._wire.send(
+            self._server_topic, self._announcement(rival, Presence.ONLINE, epoch), label="rival", qos=1, retain=True
+        )
+        await asyncio.sleep(_RIVAL_S)
+        gone = self._announcement(rival, Presence.OFFLINE, epoch)
+        self._wire.send(self._server_topic, gone, label="rival_gone", qos=1, retain=True)
+
+        def leads() -> bool:
+            return any(setpoint.epoch > epoch for _, setpoint in self.record.of(Setpoint))
+
+        await self._wire.until(leads, self._ttl_s + _RETURNS_WITHIN_S)
+        await asyncio.sleep(2.0)
+        self._wire.mark("rival_end")
+        await asyncio.sleep(self._ttl_s / 2.0 + 1.0)
 
     async def _step(self, label: str, load: FakeChannel, power_w: float) -> None:
         load.power_w = power_w

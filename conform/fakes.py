@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from conform.wire import Wire
 from schemas.codec import MalformedError, decode
 from schemas.messages import (
+    ChannelPlan,
     ChannelTelemetry,
     Equalization,
     OnLost,
+    PlanSegment,
     Presence,
     Setpoint,
     SetpointEcho,
@@ -23,6 +25,7 @@ from schemas.topics import ChannelAddress, ChannelTopic, channel_topic, parse, s
 _VOLTAGE_V = 400.0
 _BASIS_S = 15.0
 _LONGEST_LEASE_S = 60.0
+_HORIZON_S = 120.0
 RAMP_W_PER_S = 1e6
 
 
@@ -37,6 +40,9 @@ class FakeChannel:
     power_w: float = 0.0
     seq: int = 0
     mute: bool = False
+    deaf: bool = False
+    """No setpoint arrives."""
+    plans: int = 0
     last: SetpointEcho | None = None
     ends_s: float = 0.0
     sent_s: dict[int, float] = field(default_factory=dict)
@@ -98,13 +104,36 @@ class FakeHall:
         topic = channel_topic(self.wire.loop, channel.station, channel.name, ChannelTopic.TELEMETRY)
         self.wire.send(topic, self._telemetry(channel, now_s), key=(channel.station, channel.name), retain=True)
 
+    def plan(self, channel: FakeChannel, *edges: tuple[float, float]) -> None:
+        """Announce what a load will do: its power now, and from so many seconds on another one."""
+        channel.plans += 1
+        segments = ((0.0, channel.power_w), *edges)
+        plan = ChannelPlan(
+            boot_id=self.boot_id,
+            seq=channel.plans,
+            unix_time_s=self.utc(),
+            step_id=1,
+            until_s=_HORIZON_S,
+            segments=tuple(PlanSegment(after_s=after_s, power_w=power_w) for after_s, power_w in segments),
+        )
+        topic = channel_topic(self.wire.loop, channel.station, channel.name, ChannelTopic.PLAN)
+        self.wire.send(topic, plan, key=(channel.station, channel.name))
+
+    def lead(self, channel: FakeChannel, power_w: float, *, server: str, epoch: int) -> None:
+        """Have a channel be at work already for another server, as long as a lease runs."""
+        now_s = self.clock()
+        channel.power_w = power_w
+        channel.schedule, channel.ends_s = [(now_s, power_w)], now_s + _LONGEST_LEASE_S
+        channel.last = SetpointEcho(server=server, epoch=epoch, seq=1, result=SetpointResult.APPLIED)
+        self.epoch = max(self.epoch, epoch)
+
     def take(self, topic: str, payload: bytes) -> None:
         """Obey a setpoint that is for one of them."""
         address = parse(topic)
         if not isinstance(address, ChannelAddress) or address.leaf is not ChannelTopic.SETPOINT:
             return
         channel = self.channels.get((address.station, address.channel))
-        if channel is None or channel.limit_w is None:
+        if channel is None or channel.limit_w is None or channel.deaf:
             return
         try:
             setpoint = decode(Setpoint, payload)

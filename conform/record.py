@@ -150,6 +150,16 @@ _MODELS: dict[LoopTopic | ChannelTopic, type[Message]] = {
 """What is judged; commands are the kit's own, and another LoopTopic.REPLY than ChannelTopic.REPLY has the same form."""
 
 
+OWN_SERVERS = "conform"
+"""What the kit calls itself where it plays a server, or the begin of it; others must have another name."""
+
+
+def said_by_server(record: Record) -> ServerAnnouncement | None:
+    """Return what the loop's server, which is none of the kit's, has announced last."""
+    said = (entry.message for entry in reversed(record.heard) if isinstance(entry.message, ServerAnnouncement))
+    return next((one for one in said if not one.server.startswith(OWN_SERVERS)), None)
+
+
 def of_station(entry: Heard, station: str) -> bool:
     """Tell whether a message is a station's own."""
     return isinstance(entry.address, StatusAddress | ChannelAddress) and entry.address.station == station

@@ -1,11 +1,16 @@
 """Tries a station: takes the equalizer's place in its loop, sends what a good and a bad server would, and stops."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 
-from conform.record import Record, Verdict
-from conform.rules.station import StationCase, judge
+from conform.parts import StationPart
+from conform.party import Party
+from conform.record import OWN_SERVERS, Record, Verdict
+from conform.relay import Relay
+from conform.rules.case import StationCase
+from conform.rules.station import judge
 from conform.wire import ConformError, Wire, new_id
 from schemas.codec import encode
 from schemas.messages import (
@@ -30,7 +35,7 @@ from schemas.settings import BrokerSettings
 from schemas.topics import ChannelTopic, LoopTopic, channel_topic, loop_topic, status_topic
 from transport.session import Will
 
-SERVER = "conform"
+SERVER = OWN_SERVERS
 _TTL_S = 30.0
 _SHORT_TTL_S = 4.0
 _LONG_TTL_S = 600.0
@@ -38,6 +43,10 @@ _SETTLE_S = 0.8
 _STEP_S = 4.0
 _JUMP = 5000
 _OLD_BASIS_S = 17.0
+_CUT_OFF_S = 1.5
+"""So much longer than its lease a station is cut off."""
+_BACK_WITHIN_S = 30.0
+_TRIP_WITHIN_S = 60.0
 
 
 @dataclass(slots=True)
@@ -54,6 +63,10 @@ class StationTrial:
         power_w: what is asked of it, either way.
         quick: leaves out what takes long.
         provoke: asks for more than the limit, and plays a late will.
+        relay: stands between the station and the broker; null: its connection cannot be broken.
+        party: the station's program, started, killed and ended by the kit; null: somebody else runs it.
+        trip: a program that makes the channel trip, and takes the cause away again; null: it is not to trip.
+        only: the one part to try; null: all for which there is what they need.
     """
 
     broker: BrokerSettings
@@ -65,6 +78,10 @@ class StationTrial:
     power_w: float = 1000.0
     quick: bool = False
     provoke: bool = False
+    relay: Relay | None = None
+    party: Party | None = None
+    trip: Party | None = None
+    only: StationPart | None = None
     progress: Callable[[str], None] = lambda _text: None
     record: Record = field(default_factory=Record)
     _wire: Wire = field(init=False)
@@ -82,7 +99,7 @@ class StationTrial:
         """
         self._began_unix_time_s = self.utc()
         self._wire = Wire(self.broker, self.loop, self.record, self.clock)
-        async with self._wire.connected():
+        async with self._wire.connected(), self._let_in():
             await self._look()
             goodbye = Will(self._server_topic, encode(self._announcement(Presence.OFFLINE)))
             leading = Wire(self.broker, self.loop, Record(), self.clock, will=goodbye)
@@ -91,10 +108,29 @@ class StationTrial:
                 try:
                     await self._try()
                 finally:
+                    self._uproot()
                     await self._stop()
+                    await self._end()
                     leading.send(self._server_topic, self._announcement(Presence.OFFLINE), qos=1, retain=True)
         assert self.channel is not None  # noqa: S101 - chosen in `_look`
         return judge(self.record, StationCase(self.station, self.channel, self._period_s, self.power_w))
+
+    @contextlib.asynccontextmanager
+    async def _let_in(self) -> AsyncIterator[None]:
+        """Open the relay and start the station, as far as they are the kit's to open and start."""
+        try:
+            if self.relay is not None:
+                await self.relay.open()
+            if self.party is not None:
+                self.progress("starting the station")
+                await self.party.start()
+                await self._wire.until(lambda: self._speaks_since(0), _BACK_WITHIN_S)
+            yield
+        finally:
+            if self.party is not None and self.party.runs:
+                await self.party.end()
+            if self.relay is not None:
+                await self.relay.close()
 
     # ── before anything is asked ──────────────────────────────────────────────────────────────────────────────────
 
@@ -153,17 +189,32 @@ class StationTrial:
     # ── the trial ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _try(self) -> None:
-        power_w = self.power_w
         self.progress("commands, and a setpoint before there is a mode")
-        await self._command("dance", "unknown")
-        self._setpoint("early", [(0.0, power_w)])
-        await asyncio.sleep(self._look_s)
+        if self._does(StationPart.SETPOINTS):
+            await self._command("dance", "unknown")
+            self._setpoint("early", [(0.0, self.power_w)])
+            await asyncio.sleep(self._look_s)
         enter = new_id()
         reply = await self._command("equalize", "equalize", enter)
         await self._command("equalize", "equalize_again", enter)
         if reply is None or reply.result is not ReplyResult.ACCEPTED:
             return
         await asyncio.sleep(self._look_s)
+        if self._does(StationPart.SETPOINTS):
+            await self._try_setpoints()
+        if self._does(StationPart.RECONNECT) and self.relay is not None:
+            await self._reconnect(self.relay)
+        if self._does(StationPart.RESTART) and self.party is not None:
+            await self._restart(self.party)
+        if self._does(StationPart.TRIP) and self.trip is not None:
+            await self._trip(self.trip)
+        await self._wire.look_anew()
+
+    def _does(self, part: StationPart) -> bool:
+        return self.only in {None, part}
+
+    async def _try_setpoints(self) -> None:
+        power_w = self.power_w
         self._setpoint("first", [(0.0, 0.0)])
         await asyncio.sleep(self._look_s)
         self.progress("setpoints that must be refused")
@@ -174,7 +225,90 @@ class StationTrial:
         await self._leases(power_w)
         if self.provoke:
             await self._provoke()
-        await self._wire.look_anew()
+
+    # ── cut off, killed, tripped ──────────────────────────────────────────────────────────────────────────────────
+
+    async def _reconnect(self, relay: Relay) -> None:
+        """Break its connection for longer than its lease; what waits for it then is retained."""
+        self.progress("a broken connection")
+        self._setpoint("before_cut", [(0.0, self.power_w)], ttl_s=_SHORT_TTL_S)
+        await self._wire.until(lambda: self._reached(self.power_w), _SHORT_TTL_S / 2.0)
+        self._wire.mark("cut")
+        await relay.shut()
+        self._plant("cut")
+        await asyncio.sleep(_SHORT_TTL_S + _CUT_OFF_S)
+        self._wire.mark("admitted")
+        since = len(self.record.heard)
+        relay.admit()
+        await self._wire.until(lambda: self._speaks_since(since), _BACK_WITHIN_S)
+        self._wire.mark("back")
+        await asyncio.sleep(self._look_s)
+        self._wire.mark("back_end")
+        self._uproot()
+        await asyncio.sleep(_SETTLE_S)
+
+    async def _restart(self, party: Party) -> None:
+        """Kill it at work, and start it again."""
+        self.progress("a process that is killed, and started again")
+        self._setpoint("before_kill", [(0.0, self.power_w)])
+        await self._wire.until(lambda: self._reached(self.power_w), 10.0)
+        self._wire.mark("killed")
+        await party.kill()
+        self._plant("killed")
+        await asyncio.sleep(1.0)
+        since = len(self.record.heard)
+        await party.start()
+        await self._wire.until(lambda: self._speaks_since(since), _BACK_WITHIN_S)
+        self._wire.mark("restarted")
+        await asyncio.sleep(self._look_s)
+        self._wire.mark("restarted_end")
+        self._uproot()
+        await self._refused("old_after_restart", epoch=self._epoch - 1)
+
+    async def _trip(self, trip: Party) -> None:
+        """Have the channel trip under power, and cleared again."""
+        self.progress("make the channel trip now, and then take the cause away")
+        self._setpoint("before_trip", [(0.0, self.power_w)])
+        await self._wire.until(lambda: self._reached(self.power_w), 10.0)
+        self._wire.mark("trip")
+        await trip.start()
+        due_s = self.clock() + _TRIP_WITHIN_S
+        while not self._alarmed() and self.clock() < due_s:
+            self._setpoint("until_trip", [(0.0, self.power_w)])
+            await self._wire.until(self._alarmed, _STEP_S)
+        if self._alarmed():
+            self._wire.mark("tripped")
+        await trip.wait(_TRIP_WITHIN_S)
+        await asyncio.sleep(self._look_s)
+        self._setpoint("after_trip", [(0.0, self.power_w)])
+        await self._command("equalize", "equalize_tripped")
+        await asyncio.sleep(self._look_s)
+        await self._command("clear_alarm", "clear_alarm")
+        await asyncio.sleep(self._look_s)
+
+    def _plant(self, when: str) -> None:
+        """Leave a setpoint and a command at the broker, retained, for a station that is not there."""
+        setpoint = self._made([(0.0, -self.power_w)])
+        topic = self._topic(ChannelTopic.SETPOINT)
+        self._wire.send(topic, setpoint, label=f"planted_setpoint_{when}", key=self._key, qos=1, retain=True)
+        command = ChannelCommand(id=new_id(), action="stop", by="conformance kit, retained")
+        topic = self._topic(ChannelTopic.COMMAND)
+        self._wire.send(topic, command, label=f"planted_command_{when}", key=self._key, qos=1, retain=True)
+
+    def _uproot(self) -> None:
+        if not any(sent.label.startswith("planted") for sent in self.record.sent):
+            return
+        for leaf in (ChannelTopic.SETPOINT, ChannelTopic.COMMAND):
+            self._wire.session.publish(self._topic(leaf), b"", qos=1, retain=True)
+
+    async def _end(self) -> None:
+        """End the station's program, where it is the kit's."""
+        if self.party is None or not self.party.runs:
+            return
+        self.progress("ending the station")
+        self._wire.mark("ended")
+        await self.party.end()
+        await asyncio.sleep(_SETTLE_S)
 
     async def _bad(self) -> None:
         topic = self._topic(ChannelTopic.SETPOINT)
@@ -335,6 +469,21 @@ class StationTrial:
             ),
             None,
         )
+
+    def _speaks_since(self, since: int) -> bool:
+        """Tell whether the channel (or any, before one is chosen) was heard live behind so many messages."""
+        return any(
+            isinstance(entry.message, ChannelTelemetry)
+            and not entry.retained
+            and entry.key is not None
+            and entry.key[0] == self.station
+            and self.channel in {None, entry.key[1]}
+            for entry in self.record.heard[since:]
+        )
+
+    def _alarmed(self) -> bool:
+        newest = self._newest(self.channel)
+        return newest is not None and newest.alarm is not None
 
     def _decided_on(self, seq: int) -> bool:
         newest = self._newest(self.channel)

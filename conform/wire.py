@@ -5,7 +5,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from conform.record import Record, Sent, heard
+from conform.record import Record, Sent, heard, said_by_server
 from schemas.codec import encode
 from schemas.messages import Message, Presence, Reply, ServerAnnouncement, StationStatus
 from schemas.settings import BrokerSettings
@@ -94,13 +94,14 @@ class Wire:
         qos: int = 0,
         retain: bool = False,
     ) -> None:
-        """Send a message, and take note of it."""
-        self.record.sent.append(Sent(self.clock(), label, message, key))
+        """Send a message, and take note of it where it has a label; what has none is heard again anyway."""
+        if label:
+            self.record.sent.append(Sent(self.clock(), label, message, key))
         self.session.publish(topic, encode(message), qos=qos, retain=retain)
 
-    def mark(self, label: str) -> None:
+    def mark(self, label: str, key: tuple[str, str] | None = None) -> None:
         """Take note of the moment."""
-        self.record.sent.append(Sent(self.clock(), label))
+        self.record.sent.append(Sent(self.clock(), label, key=key))
 
     async def until(self, holds: Callable[[], bool], within_s: float) -> bool:
         """Wait until something holds; tell whether it came to."""
@@ -158,8 +159,8 @@ class Wire:
         }
 
     def online_server(self) -> ServerAnnouncement | None:
-        """Return the loop's server, where there is one."""
-        said = self.announcement()
+        """Return the loop's server, where there is one; the kit itself is none."""
+        said = said_by_server(self.record)
         return said if said is not None and said.status is Presence.ONLINE else None
 
     def _take(self, topic: str, payload: bytes, *, retained: bool, qos: int) -> None:

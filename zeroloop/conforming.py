@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from conform.parts import EqualizerPart, StationPart
+
 if TYPE_CHECKING:
     from conform.equalizer import EqualizerTrial
+    from conform.party import Party
     from conform.record import Record, Verdict
+    from conform.relay import Relay
     from conform.station import StationTrial
     from schemas.settings import BrokerSettings
 
@@ -31,6 +35,7 @@ Quick = Annotated[bool, typer.Option("--quick", help="Leave out what takes long.
 Traffic = Annotated[Path | None, typer.Option(help="Write what was said to this file, a line of JSON a message.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a program.")]
 
+_HIGHEST_PORT = 65535
 _MARKS = {"kept": "ok", "broken": "BROKEN", "not_tried": "-"}
 
 
@@ -43,6 +48,25 @@ def station(
     provoke: Annotated[
         bool, typer.Option("--provoke", help="Ask for twice its limit for a moment too, and play a late will.")
     ] = False,
+    relay: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[HOST:]PORT",
+            help="Pass the station's connection on from here to the broker, and break it; it must connect here.",
+        ),
+    ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(metavar="COMMAND", help="Start the station with this; it is killed, and started again."),
+    ] = None,
+    trip: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COMMAND",
+            help="Run this, which makes the channel trip and takes the cause away; `sleep 20` for a person.",
+        ),
+    ] = None,
+    only: Annotated[StationPart | None, typer.Option(help="Try this part alone.")] = None,
     quick: Quick = False,
     traffic: Traffic = None,
     as_json: AsJson = False,
@@ -81,6 +105,10 @@ def station(
         power_w=power_w,
         quick=quick,
         provoke=provoke,
+        relay=None if relay is None else _relay(relay, broker),
+        party=_party(run),
+        trip=_party(trip),
+        only=only,
         progress=_progress,
     )
     _tried(trial, RULES, traffic, as_json=as_json)
@@ -90,6 +118,10 @@ def station(
 def equalizer(
     power_w: Annotated[float, typer.Option(help="Of the kit's own load; nothing of it is real.")] = 20_000.0,
     freeze_w: Annotated[float, typer.Option(help="The equalizer's control.freeze_w.")] = 50_000.0,
+    run: Annotated[
+        str | None, typer.Option(metavar="COMMAND", help="Start the equalizer with this, beside channels at work.")
+    ] = None,
+    only: Annotated[EqualizerPart | None, typer.Option(help="Try this part alone.")] = None,
     quick: Quick = False,
     traffic: Traffic = None,
     as_json: AsJson = False,
@@ -113,6 +145,8 @@ def equalizer(
         power_w=power_w,
         freeze_w=freeze_w,
         quick=quick,
+        party=_party(run),
+        only=only,
         progress=_progress,
     )
     _tried(trial, RULES, traffic, as_json=as_json)
@@ -126,6 +160,22 @@ def _broker(host: str | None, port: int | None, loop: str, config: Path | None) 
     log_to_stderr("error")
     configured = Reach(host, port, loop, config).request().configured
     return BrokerSettings() if configured is None else configured
+
+
+def _party(command: str | None) -> "Party | None":
+    from conform.party import Party
+
+    return None if command is None else Party(command)
+
+
+def _relay(place: str, broker: "BrokerSettings") -> "Relay":
+    from conform.relay import Relay
+    from schemas.settings import ConfigurationError
+
+    host, _, port = place.rpartition(":")
+    if not port.isdecimal() or not 0 < int(port) <= _HIGHEST_PORT:
+        raise ConfigurationError(f"--relay: must be [HOST:]PORT, not {place!r}")
+    return Relay(host.strip("[]") or "127.0.0.1", int(port), (broker.host, broker.port))
 
 
 def _finite(option: str, power_w: float) -> None:

@@ -6,9 +6,11 @@ from itertools import pairwise
 from math import inf
 from typing import NamedTuple
 
-from conform.record import Record, Verdict, broken, judged, not_tried
+from conform.record import Record, Verdict, broken, judged, not_tried, said_by_server
+from conform.rules import tenure
 from schemas.messages import (
     ChannelTelemetry,
+    Event,
     LoopBalance,
     LoopCommand,
     Phase,
@@ -25,7 +27,7 @@ from schemas.topics import ChannelAddress, ChannelTopic, LoopAddress
 RULES = {
     "server.announced": "a retained announcement with QoS 1 says online on the well-known topic",
     "server.malformed": "every payload is as the contract has it",
-    "server.qos": "balances and setpoints go with QoS 0, announcement and replies with QoS 1",
+    "server.qos": "balances and setpoints go with QoS 0, announcement, replies and events with QoS 1",
     "server.retained": "announcement and balance are retained; setpoints and replies are not",
     "server.epoch": "announcement, balance and setpoints name the same server and epoch",
     "balance.period": "a balance every second, its seq rising by one",
@@ -50,7 +52,7 @@ RULES = {
     "command.reply": "every command gets one reply within 2 s",
     "command.same_id": "the same id again gets the same reply",
     "command.unknown": "an unknown action is rejected as unknown_action",
-}
+} | tenure.RULES
 """Rule → the contract's words, in short."""
 
 _REPLY_WITHIN_S = 2.0
@@ -122,8 +124,11 @@ def _announced(record: Record, _case: EqualizerCase) -> Iterator[Verdict]:
     yield judged(
         "server.announced", said.status is Presence.ONLINE and told[-1].qos == 1, f"{said.server} {said.status}"
     )
-    speakers = {(balance.server, balance.epoch) for _, balance in record.of(LoopBalance)}
-    speakers |= {(setpoint.server, setpoint.epoch) for _, setpoint in record.of(Setpoint)}
+    # Behind another server's time, it has another epoch.
+    met = record.mark("rival_end")
+    since_s = -inf if met is None else met.at_s
+    speakers = {(balance.server, balance.epoch) for _, balance in record.of(LoopBalance, since_s=since_s)}
+    speakers |= {(setpoint.server, setpoint.epoch) for _, setpoint in record.of(Setpoint, since_s=since_s)}
     others = speakers - {(said.server, said.epoch)}
     yield judged("server.epoch", not others, f"{sorted(others)}" if others else f"{said.server}, epoch {said.epoch}")
 
@@ -143,6 +148,7 @@ def _wire(record: Record, _case: EqualizerCase) -> Iterator[Verdict]:
         for e in own
         if isinstance(e.message, judged_kinds) and e.qos != int(isinstance(e.message, ServerAnnouncement | Reply))
     ]
+    wrong += [e for e in own if isinstance(e.message, Event) and e.message.source.startswith("server/") and e.qos != 1]
     yield judged(
         "server.qos", not wrong, f"{wrong[0].topic} came with QoS {wrong[0].qos}" if wrong else "all as agreed"
     )
@@ -152,7 +158,8 @@ def _wire(record: Record, _case: EqualizerCase) -> Iterator[Verdict]:
 
 
 def _balance(record: Record, case: EqualizerCase) -> Iterator[Verdict]:
-    series = list(record.of(LoopBalance))
+    rival = record.mark("rival")
+    series = list(record.of(LoopBalance, until_s=inf if rival is None else rival.at_s))
     if not series:
         yield broken("balance.period", "no balance came")
         return
@@ -227,7 +234,7 @@ def _steady(record: Record, case: EqualizerCase) -> Iterator[tuple[float, float,
     """Yield the spans in which no channel changed, each with the sum of the channels."""
     latest: dict[tuple[str, str], float] = {}
     since_s = inf
-    muted = record.mark("mute")
+    muted = record.mark("mute") or record.mark("rival")
     for entry in record.heard:
         if not isinstance(entry.message, ChannelTelemetry) or entry.retained or entry.key is None:
             continue
@@ -293,7 +300,7 @@ def _opposite(record: Record, keys: list[tuple[str, str]]) -> str:
 
 def _leases(record: Record, case: EqualizerCase) -> Iterator[Verdict]:
     late, count = "", 0
-    away = [record.mark(label) for label in ("pause", "mute")]
+    away = [record.mark(label) for label in ("pause", "mute", "deaf", "rival")]
     until_s = min((mark.at_s for mark in away if mark is not None), default=inf)
     for key in _keys(record):
         for (a_s, a), (b_s, _) in pairwise(record.of(Setpoint, key, until_s=until_s)):
@@ -308,7 +315,7 @@ def _leases(record: Record, case: EqualizerCase) -> Iterator[Verdict]:
 
 
 def _delay(record: Record, case: EqualizerCase) -> Iterator[Verdict]:
-    said = _said(record)
+    said = said_by_server(record)
     if said is None:
         return
     pause = record.mark("pause")
@@ -325,7 +332,7 @@ def _delay(record: Record, case: EqualizerCase) -> Iterator[Verdict]:
 
 
 def _steps(record: Record, case: EqualizerCase) -> Iterator[Verdict]:
-    said = _said(record)
+    said = said_by_server(record)
     steps = [sent for sent in record.sent if sent.label.startswith("step ")]
     if said is None or not steps:
         return
@@ -351,7 +358,7 @@ def _steps(record: Record, case: EqualizerCase) -> Iterator[Verdict]:
 
 def _unknown(record: Record, case: EqualizerCase) -> Iterator[Verdict]:
     mute, end = record.mark("mute"), record.mark("mute_end")
-    said = _said(record)
+    said = said_by_server(record)
     if mute is None or end is None or said is None:
         yield not_tried("stale.unknown", "not in the quick form")
     else:
@@ -439,9 +446,11 @@ def _commands(record: Record, case: EqualizerCase) -> Iterator[Verdict]:
         yield judged("command.unknown", good, f"{told[0].result}, {told[0].reason}" if told else "no reply")
 
 
-def _said(record: Record) -> ServerAnnouncement | None:
-    said = [e.message for e in record.heard if isinstance(e.message, ServerAnnouncement)]
-    return said[-1] if said else None
+def _tenure(record: Record, case: EqualizerCase) -> Iterator[Verdict]:
+    def changed_s(key: tuple[str, str], since_s: float) -> float | None:
+        return next((change.at_s for change in changes(record, key) if change.at_s >= since_s), None)
+
+    yield from tenure.judge_tenure(record, case.tolerance_w, case.slack_s, changed_s)
 
 
 def _keys(record: Record) -> list[tuple[str, str]]:
@@ -460,4 +469,5 @@ _RULES: tuple[Callable[[Record, EqualizerCase], Iterator[Verdict]], ...] = (
     _unknown,
     _pause,
     _commands,
+    _tenure,
 )

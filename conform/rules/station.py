@@ -1,11 +1,12 @@
 """What the contract asks of a station, each rule over the record of a trial."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
 
 from conform.record import Record, State, Verdict, broken, judged, kept, not_tried, of_station
+from conform.rules import lifecycle
+from conform.rules.case import ECHO_WITHIN_S, LEAST_W, StationCase, echo_of, was_away
 from schemas.messages import (
     ChannelCommand,
     ChannelPlan,
@@ -17,7 +18,6 @@ from schemas.messages import (
     ReplyReason,
     ReplyResult,
     Setpoint,
-    SetpointEcho,
     SetpointReason,
     SetpointResult,
     Severity,
@@ -60,37 +60,14 @@ RULES = {
     "ramp": "power changes no faster than ramp_w_per_s",
     "left_stopped": "at the end the channel is stopped at 0 W",
     "late_will": "a station that sees its own status turn offline publishes it again",
-}
+} | lifecycle.RULES
 """Rule → the contract's words, in short."""
 
 _REPLY_WITHIN_S = 2.0
-_ECHO_WITHIN_S = 5.0
 _LONGEST_LEASE_S = 60.0
 _EDGE_S = 0.7
-_LEAST_W = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class StationCase:
-    """Which station was tried, and how."""
-
-    station: str
-    channel: str
-    period_s: float
-    power_w: float
-    """What was asked for; positive charges."""
-    slack_s: float = 1.0
-    """What network and computers may add to a time."""
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """Station and channel."""
-        return self.station, self.channel
-
-    @property
-    def tolerance_w(self) -> float:
-        """How near a power must come to what was asked."""
-        return max(0.05 * abs(self.power_w), _LEAST_W)
+_LONG_ENOUGH = 10
+"""So many messages of a channel that works, and there must have been a plan."""
 
 
 def judge(record: Record, case: StationCase) -> list[Verdict]:
@@ -110,6 +87,12 @@ def _status(record: Record, case: StationCase) -> Iterator[Verdict]:
         return
     good = status.status is Presence.ONLINE and case.channel in status.channels and bool(status.boot_id)
     yield judged("station.status", good, f"{status.status}, {len(status.channels)} channels, boot {status.boot_id!r}")
+    # A station that was started again meanwhile has had more boots than one; each of them said so.
+    known = {status.boot_id} | {
+        entry.message.boot_id
+        for entry in record.heard
+        if isinstance(entry.message, StationStatus) and of_station(entry, case.station)
+    }
     boots = {
         message.boot_id
         for model in (ChannelTelemetry, ChannelPlan)
@@ -117,7 +100,11 @@ def _status(record: Record, case: StationCase) -> Iterator[Verdict]:
         if isinstance(message := entry.message, model) and not entry.retained and of_station(entry, case.station)
     }
     if boots:
-        yield judged("station.boot", boots == {status.boot_id}, f"boots {sorted(boots)}, status {status.boot_id!r}")
+        yield judged(
+            "station.boot",
+            boots <= known and status.boot_id in boots,
+            f"boots {sorted(boots)}, statuses {sorted(known)}",
+        )
 
 
 def _wire(record: Record, case: StationCase) -> Iterator[Verdict]:
@@ -125,12 +112,17 @@ def _wire(record: Record, case: StationCase) -> Iterator[Verdict]:
     own = [e for e in own if not (isinstance(e.address, ChannelAddress) and e.address.leaf is ChannelTopic.SETPOINT)]
     bad = [entry for entry in own if entry.message is None]
     yield judged("station.malformed", not bad, f"{bad[0].topic}: {bad[0].error}" if bad else f"{len(own)} messages")
+    events = [e for e in record.heard if isinstance(e.message, Event) and _source(e.message) == case.station]
     wrong = [e for e in own if e.message is not None and e.qos != int(isinstance(e.message, StationStatus | Reply))]
+    wrong += [e for e in events if e.qos != 1]
     yield judged(
         "station.qos", not wrong, f"{wrong[0].topic} came with QoS {wrong[0].qos}" if wrong else "all as agreed"
     )
     told = [entry for entry in record.newcomer if of_station(entry, case.station)]
-    never = [entry.topic for entry in told if not isinstance(entry.message, StationStatus | ChannelTelemetry)]
+    told_events = [e for e in record.newcomer if isinstance(e.message, Event)]
+    never = [entry.topic for entry in told_events] + [
+        entry.topic for entry in told if not isinstance(entry.message, StationStatus | ChannelTelemetry)
+    ]
     channels = {entry.key for entry in told if isinstance(entry.message, ChannelTelemetry)}
     live = {entry.key for entry in own if isinstance(entry.message, ChannelTelemetry) and not entry.retained}
     lacking = sorted(str(key) for key in live - channels)
@@ -146,7 +138,8 @@ def _telemetry(record: Record, case: StationCase) -> Iterator[Verdict]:
         series = list(record.of(ChannelTelemetry, key))
         count += len(series)
         for (earlier_s, earlier), (later_s, later) in pairwise(series):
-            worst_s = max(worst_s, later_s - earlier_s)
+            if not was_away(record, earlier_s, later_s):
+                worst_s = max(worst_s, later_s - earlier_s)
             if later.boot_id == earlier.boot_id and later.seq != earlier.seq + 1:
                 missing = f"{'/'.join(key)}: {later.seq} after {earlier.seq}"
     if not count:
@@ -161,7 +154,7 @@ def _telemetry(record: Record, case: StationCase) -> Iterator[Verdict]:
         f"{'/'.join(key)}: {t.power_w:g} W at {t.voltage_v:g} V, {t.current_a:g} A"
         for key in _keys(record, case)
         for _, t in record.of(ChannelTelemetry, key)
-        if abs(t.power_w - t.voltage_v * t.current_a) > max(0.05 * abs(t.power_w), _LEAST_W)
+        if abs(t.power_w - t.voltage_v * t.current_a) > max(0.05 * abs(t.power_w), LEAST_W)
     ]
     yield judged("station.sign", not off, off[0] if off else f"{count} messages")
 
@@ -188,18 +181,19 @@ def _plans(record: Record, case: StationCase) -> Iterator[Verdict]:
         plans = list(record.of(ChannelPlan, key))
         seen += len(plans)
         for (at_s, plan), (next_s, _) in pairwise(plans):
-            if next_s - at_s > plan.until_s / 2.0 + case.slack_s and _works(record, key, at_s, next_s):
+            overdue = next_s - at_s > plan.until_s / 2.0 + case.slack_s and not was_away(record, at_s, next_s)
+            if overdue and _works(record, key, at_s, next_s):
                 late = f"{'/'.join(key)}: {next_s - at_s:.1f} s after a plan for {plan.until_s:g} s"
         for at_s, telemetry in record.of(ChannelTelemetry, key):
             promised_w = _promised_w(plans, at_s)
             if promised_w is None or telemetry.equalization is not None:
                 continue
             samples += 1
-            if abs(telemetry.power_w - promised_w) > max(0.05 * abs(promised_w), 2.0 * _LEAST_W):
+            if abs(telemetry.power_w - promised_w) > max(0.05 * abs(promised_w), 2.0 * LEAST_W):
                 misses += 1
                 wrong = f"{'/'.join(key)}: {telemetry.power_w:g} W where {promised_w:g} W was certain"
     if not seen:
-        working = [key for key in _keys(record, case) if _works(record, key, -inf, inf)]
+        working = [key for key in _keys(record, case) if _worked(record, key) >= _LONG_ENOUGH]
         if working:
             yield broken("station.plan_valid", f"{'/'.join(working[0])} works, and no plan came")
         else:
@@ -228,6 +222,13 @@ def _promised_w(plans: list[tuple[float, ChannelPlan]], at_s: float) -> float | 
     return None if near else passed[-1].power_w
 
 
+def _worked(record: Record, key: tuple[str, str]) -> int:
+    """Return how many messages say that a channel runs its own program."""
+    return sum(
+        t.work_status is WorkStatus.WORKING and t.equalization is None for _, t in record.of(ChannelTelemetry, key)
+    )
+
+
 def _works(record: Record, key: tuple[str, str], since_s: float, until_s: float) -> bool:
     series = [t for _, t in record.of(ChannelTelemetry, key, since_s=since_s, until_s=until_s)]
     return bool(series) and all(t.work_status is WorkStatus.WORKING and t.equalization is None for t in series)
@@ -237,7 +238,7 @@ def _works(record: Record, key: tuple[str, str], since_s: float, until_s: float)
 
 
 def _commands(record: Record, case: StationCase) -> Iterator[Verdict]:
-    sent = [s for s in record.sent if isinstance(s.message, ChannelCommand)]
+    sent = [s for s in record.sent if isinstance(s.message, ChannelCommand) and not s.label.startswith("planted")]
     times: dict[str, list[float]] = {}
     for one in sent:
         assert isinstance(one.message, ChannelCommand)  # noqa: S101 - selected above
@@ -269,7 +270,7 @@ def _mode(record: Record, case: StationCase) -> Iterator[Verdict]:
         span = record.of(ChannelTelemetry, case.key, since_s=begun.at_s, until_s=first.at_s)
         inside = [t for _, t in span if t.equalization is not None]
         good = bool(inside) and all(
-            t.step_type is StepType.SIM and t.work_status is WorkStatus.WORKING and abs(t.power_w) <= _LEAST_W
+            t.step_type is StepType.SIM and t.work_status is WorkStatus.WORKING and abs(t.power_w) <= LEAST_W
             for t in inside
         )
         at = (
@@ -281,7 +282,7 @@ def _mode(record: Record, case: StationCase) -> Iterator[Verdict]:
     stop = record.mark("stop")
     if stop is not None:
         after = [t for _, t in record.of(ChannelTelemetry, case.key, since_s=stop.at_s)]
-        left = bool(after) and after[-1].equalization is None and abs(after[-1].power_w) <= _LEAST_W
+        left = bool(after) and after[-1].equalization is None and abs(after[-1].power_w) <= LEAST_W
         seen = f"{after[-1].work_status} at {after[-1].power_w:g} W" if after else "silent"
         yield judged("equalize.stop", left, seen)
         yield judged("left_stopped", left, seen)
@@ -297,7 +298,7 @@ def _early(record: Record, case: StationCase) -> Iterator[Verdict]:
     moved = [
         t.power_w
         for _, t in record.of(ChannelTelemetry, case.key, since_s=early.at_s, until_s=begun.at_s)
-        if abs(t.power_w) > _LEAST_W
+        if abs(t.power_w) > LEAST_W
     ]
     yield judged("setpoint.2_mode", not moved, f"moved to {moved[0]:g} W" if moved else "0 W")
 
@@ -310,7 +311,7 @@ def _malformed(record: Record, case: StationCase) -> Iterator[Verdict]:
     echoes = {
         (t.equalization.last.server, t.equalization.last.seq) for _, t in span if t.equalization and t.equalization.last
     }
-    moved = any(abs(t.power_w) > _LEAST_W for _, t in span)
+    moved = any(abs(t.power_w) > LEAST_W for _, t in span)
     good = bool(span) and len(echoes) <= 1 and not moved
     yield judged("setpoint.1_parse", good, f"{len(span)} telemetry messages, echoes {sorted(echoes)}")
 
@@ -327,11 +328,11 @@ def _refusals(record: Record, case: StationCase) -> Iterator[Verdict]:
     for rule, (labels, reason) in _REFUSALS.items():
         verdict = not_tried(rule, "was not sent")
         for label in labels:
-            echo = _echo(record, case, label)
+            echo = echo_of(record, case, label)
             if record.mark(label) is None or verdict.state is State.BROKEN:
                 continue
             if echo is None:
-                verdict = broken(rule, f"no echo of it within {_ECHO_WITHIN_S:g} s")
+                verdict = broken(rule, f"no echo of it within {ECHO_WITHIN_S:g} s")
             else:
                 good = echo.result is SetpointResult.REJECTED and echo.reason is reason
                 verdict = judged(rule, good, f"{echo.result}, {echo.reason}")
@@ -346,11 +347,11 @@ def _refusals(record: Record, case: StationCase) -> Iterator[Verdict]:
 
 
 def _followed(record: Record, case: StationCase) -> Iterator[Verdict]:
-    echo, sent = _echo(record, case, "power"), record.mark("power")
+    echo, sent = echo_of(record, case, "power"), record.mark("power")
     if sent is None:
         return
     if echo is None:
-        yield broken("setpoint.6_applied", f"no echo within {_ECHO_WITHIN_S:g} s")
+        yield broken("setpoint.6_applied", f"no echo within {ECHO_WITHIN_S:g} s")
         return
     end = record.mark("power_end")
     until_s = inf if end is None else end.at_s
@@ -409,7 +410,7 @@ def _leases(record: Record, case: StationCase) -> Iterator[Verdict]:
         yield judged("lease.longest", 0.0 < longest_s <= _LONGEST_LEASE_S + 0.1, f"at most {longest_s:.1f} s left")
     refresh, end = record.mark("refresh"), record.mark("refresh_end")
     if refresh is not None and end is not None:
-        echo = _echo(record, case, "refresh")
+        echo = echo_of(record, case, "refresh")
         span = [t for _, t in record.of(ChannelTelemetry, case.key, since_s=refresh.at_s, until_s=end.at_s)]
         moved = [t.power_w for t in span if abs(t.power_w - case.power_w) > case.tolerance_w]
         good = echo is not None and echo.result in {SetpointResult.APPLIED, SetpointResult.CLAMPED} and not moved
@@ -442,7 +443,7 @@ def _expiry(record: Record, case: StationCase, setpoint: Setpoint, sent_s: float
         )
     at_s = ended[0][0]
     latest_s = due_s + case.period_s + case.slack_s
-    stood = abs(ended[-1][1].power_w) <= _LEAST_W
+    stood = abs(ended[-1][1].power_w) <= LEAST_W
     seen = f"expired {at_s - due_s:+.1f} s of when it was due, then {ended[-1][1].power_w:g} W"
     return judged("lease.basis", not early and at_s <= latest_s and stood, seen)
 
@@ -452,6 +453,8 @@ def _ramps(record: Record, case: StationCase) -> Iterator[Verdict]:
     series = [(at, t) for at, t in record.of(ChannelTelemetry, case.key) if t.equalization is not None]
     for (earlier_s, earlier), (later_s, later) in pairwise(series):
         assert later.equalization is not None  # noqa: S101 - selected above
+        if was_away(record, earlier_s, later_s):
+            continue
         allowed_w = later.equalization.ramp_w_per_s * (later_s - earlier_s + case.slack_s / 2.0) + case.tolerance_w
         worst = max(worst, abs(later.power_w - earlier.power_w) / allowed_w)
         count += 1
@@ -460,7 +463,7 @@ def _ramps(record: Record, case: StationCase) -> Iterator[Verdict]:
 
 
 def _clamped(record: Record, case: StationCase) -> Iterator[Verdict]:
-    echo, sent = _echo(record, case, "clamp"), record.mark("clamp")
+    echo, sent = echo_of(record, case, "clamp"), record.mark("clamp")
     if sent is None:
         yield not_tried("setpoint.clamped", "asks for more than the channel's limit: only with --provoke")
         return
@@ -479,27 +482,22 @@ def _late_will(record: Record, case: StationCase) -> Iterator[Verdict]:
     if sent is None:
         yield not_tried("late_will", "publishes an offline in the station's name: only with --provoke")
         return
+    until_s = min((mark.at_s for label in ("cut", "killed", "ended") if (mark := record.mark(label))), default=inf)
     said = [
         entry.message.status
         for entry in record.heard
-        if isinstance(entry.message, StationStatus) and of_station(entry, case.station) and entry.at_s >= sent.at_s
+        if isinstance(entry.message, StationStatus)
+        and of_station(entry, case.station)
+        and sent.at_s <= entry.at_s < until_s
     ]
     good = bool(said) and said[-1] is Presence.ONLINE
     yield judged("late_will", good, f"afterwards its status is {said[-1] if said else 'unknown'}")
 
 
-def _echo(record: Record, case: StationCase, label: str) -> SetpointEcho | None:
-    sent = record.mark(label)
-    if sent is None or not isinstance(sent.message, Setpoint):
-        return None
-    wanted = (sent.message.server, sent.message.epoch, sent.message.seq)
-    for _, t in record.of(
-        ChannelTelemetry, case.key, since_s=sent.at_s, until_s=sent.at_s + _ECHO_WITHIN_S + case.period_s
-    ):
-        last = t.equalization.last if t.equalization is not None else None
-        if last is not None and (last.server, last.epoch, last.seq) == wanted:
-            return last
-    return None
+def _source(event: Event) -> str:
+    """Return whose event it is; a station's name, most often."""
+    parts = event.source.split("/")
+    return parts[1] if len(parts) > 1 and parts[0] == "station" else ""
 
 
 def _keys(record: Record, case: StationCase) -> list[tuple[str, str]]:
@@ -524,5 +522,6 @@ _RULES: tuple[Callable[[Record, StationCase], Iterator[Verdict]], ...] = (
     _ramps,
     _clamped,
     _late_will,
+    lifecycle.judge_lifecycle,
 )
 __all__ = ["RULES", "StationCase", "judge", "kept"]

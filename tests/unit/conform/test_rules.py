@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from conform.rules import equalizer, station
 from schemas.messages import (
     ChannelPlan,
     ChannelTelemetry,
+    Equalization,
     Event,
     LoopBalance,
     Message,
@@ -24,6 +26,7 @@ from schemas.messages import (
     SetpointReason,
     SetpointResult,
     StationStatus,
+    WorkStatus,
 )
 
 DATA = Path(__file__).parents[2] / "data"
@@ -33,8 +36,15 @@ EQUALIZER_CASE = equalizer.EqualizerCase(20_000.0, 40_000.0, 2, 3, 2)
 Edit = Callable[[Record], None]
 
 
-def recorded(name: str) -> Record:
+@cache
+def kept_in_file(name: str) -> Record:
     return read((DATA / f"conform-{name}.jsonl").read_text(encoding="utf-8").splitlines())
+
+
+def recorded(name: str) -> Record:
+    """Return a record of one's own; its entries are frozen."""
+    record = kept_in_file(name)
+    return Record(list(record.heard), list(record.sent), list(record.newcomer))
 
 
 def at_s(record: Record, label: str) -> float:
@@ -95,7 +105,7 @@ def state_of(**update: object) -> Callable[[Message], Message]:
 def flowing(power_w: float) -> Callable[[Message], Message]:
     def change(message: Message) -> Message:
         assert isinstance(message, ChannelTelemetry)
-        return message.model_copy(update={"power_w": power_w, "current_a": power_w / message.voltage_v})
+        return message.model_copy(update={"power_w": power_w, "current_a": power_w / max(message.voltage_v, 1.0)})
 
     return change
 
@@ -193,6 +203,49 @@ def otherwise_planned(message: Message) -> Message:
     return message.model_copy(update={"segments": segments})
 
 
+def presence_unsaid(presence: Presence, since: str, until: str = "") -> Edit:
+    """Leave out what was said of the station's presence in a span."""
+
+    def edit(record: Record) -> None:
+        begin_s, end_s = at_s(record, since), at_s(record, until) if until else float("inf")
+        without(
+            lambda _, e: (
+                isinstance(e.message, StationStatus) and e.message.status is presence and begin_s <= e.at_s <= end_s
+            )
+        )(record)
+
+    return edit
+
+
+def planted_setpoint_decided_on(record: Record) -> None:
+    planted = record.mark("planted_setpoint_cut")
+    assert planted is not None
+    assert isinstance(planted.message, Setpoint)
+    echo = echoing(server=planted.message.server, epoch=planted.message.epoch, seq=planted.message.seq)
+    changed(ChannelTelemetry, echo, since="admitted", until="back_end", channel="eq")(record)
+
+
+def planted_command_answered(record: Record) -> None:
+    planted = record.mark("planted_command_killed")
+    assert planted is not None
+    number = replies(record, "equalize")[0]
+    entry = record.heard[number]
+    assert isinstance(entry.message, Reply)
+    answer = entry.message.model_copy(update={"id": getattr(planted.message, "id", "")})
+    record.heard.append(replace(entry, at_s=at_s(record, "restarted"), message=answer))
+
+
+def same_boot(record: Record) -> None:
+    boot_id = next(t.boot_id for _, t in record.of(ChannelTelemetry))
+    changed(ChannelTelemetry, said(boot_id=boot_id))(record)
+
+
+def tripped_in_the_mode(message: Message) -> Message:
+    assert isinstance(message, ChannelTelemetry)
+    state = Equalization(charge_limit_w=1.0, discharge_limit_w=1.0, ramp_w_per_s=1.0, applied_w=0.0)
+    return message if message.alarm is None else message.model_copy(update={"equalization": state})
+
+
 TELEMETRY = ChannelTelemetry
 WRONG_STATION: dict[str, tuple[str, Edit]] = {
     "it has no status": (
@@ -272,6 +325,53 @@ WRONG_STATION: dict[str, tuple[str, Edit]] = {
         "late_will",
         changed(StationStatus, said(status=Presence.OFFLINE), since="late_will"),
     ),
+    "its events go with QoS 0": (
+        "station.qos",
+        every(lambda e: replace(e, qos=0) if isinstance(e.message, Event) else e),
+    ),
+    "it leaves no will when it is cut off": ("station.will", presence_unsaid(Presence.OFFLINE, "cut", "admitted")),
+    "it leaves no will when it is killed": ("station.will", presence_unsaid(Presence.OFFLINE, "killed", "restarted")),
+    "its will is another boot's": (
+        "station.will",
+        changed(StationStatus, said(boot_id="x"), since="cut", until="admitted"),
+    ),
+    "it goes without a word": ("station.goodbye", presence_unsaid(Presence.OFFLINE, "ended")),
+    "it comes back without a word": ("reconnect.anew", presence_unsaid(Presence.ONLINE, "admitted", "back_end")),
+    "it comes back as another": (
+        "reconnect.anew",
+        changed(TELEMETRY, said(boot_id="x"), since="admitted", until="back_end", channel="eq"),
+    ),
+    "it obeys a retained setpoint": ("reconnect.retained", planted_setpoint_decided_on),
+    "it obeys a retained command": ("reconnect.retained", planted_command_answered),
+    "its lease goes on while it is cut off": (
+        "lease.cut_off",
+        changed(TELEMETRY, echoing(result=SetpointResult.APPLIED), since="admitted", until="back_end", channel="eq"),
+    ),
+    "its power goes on while it is cut off": (
+        "lease.cut_off",
+        changed(TELEMETRY, flowing(1000.0), since="admitted", until="back_end", channel="eq"),
+    ),
+    "its boot stays the same": ("restart.boot", same_boot),
+    "it forgets the mode": (
+        "restart.mode",
+        changed(TELEMETRY, said(equalization=None), since="restarted", until="restarted_end", channel="eq"),
+    ),
+    "it goes on with the power it had": (
+        "restart.mode",
+        changed(TELEMETRY, flowing(1000.0), since="restarted", until="restarted_end", channel="eq"),
+    ),
+    "it forgets the epoch": ("restart.epoch", refused_otherwise("old_after_restart")),
+    "it trips in silence": ("trip.protect", changed(TELEMETRY, said(work_status=WorkStatus.STOPPED), since="trip")),
+    "it stays in the mode when it trips": ("trip.protect", changed(TELEMETRY, tripped_in_the_mode, since="trip")),
+    "its alarm goes by itself": (
+        "trip.protect",
+        changed(TELEMETRY, said(alarm=None), since="equalize_tripped", until="clear_alarm", channel="eq"),
+    ),
+    "it equalizes in spite of its alarm": (
+        "trip.until_cleared",
+        reply_to("equalize_tripped", 0, result=ReplyResult.ACCEPTED, reason=None),
+    ),
+    "its alarm cannot be cleared": ("trip.until_cleared", reply_to("clear_alarm", 0, result=ReplyResult.REJECTED)),
 }
 
 
@@ -354,6 +454,28 @@ def one_lease_only(record: Record) -> None:
     changed(Setpoint, said(ttl_s=0.5))(record)
 
 
+def sent_early(record: Record) -> None:
+    """Let the first setpoint be sent before every channel has spoken."""
+    number, first = next((n, e) for n, e in enumerate(record.heard) if isinstance(e.message, Setpoint))
+    record.heard[number] = replace(first, at_s=at_s(record, "started") + 0.1)
+    record.heard.sort(key=lambda entry: entry.at_s)
+
+
+def announced_late(record: Record) -> None:
+    """Let all that was sent for the announced change come as late as for one that nobody announced."""
+    begin_s, edge_s = at_s(record, "plan"), at_s(record, "edge")
+    late_s = 1.6 + edge_s - begin_s
+    without(lambda _, e: isinstance(e.message, Setpoint) and begin_s <= e.at_s <= begin_s + late_s)(record)
+
+
+def beside_the_rival(record: Record) -> None:
+    """Let the setpoints from before another server came go on."""
+    rival_s = at_s(record, "rival")
+    before = [e for e in record.heard if isinstance(e.message, Setpoint) and e.at_s < rival_s][-1]
+    record.heard.append(replace(before, at_s=rival_s + 4.0))
+    record.heard.sort(key=lambda entry: entry.at_s)
+
+
 WRONG_EQUALIZER: dict[str, tuple[str, Edit]] = {
     "it does not announce itself": (
         "server.announced",
@@ -382,8 +504,8 @@ WRONG_EQUALIZER: dict[str, tuple[str, Edit]] = {
         changed(
             LoopBalance,
             said(total_power_w=5000.0),
-            since="step 1",
-            until="end of step 1",
+            since="settled",
+            until="pause",
         ),
     ),
     "it does not count its stations": ("balance.counts", changed(LoopBalance, said(stations_online=1))),
@@ -439,6 +561,27 @@ WRONG_EQUALIZER: dict[str, tuple[str, Edit]] = {
     "a command gets no reply": ("command.reply", lambda record: record.heard.pop(replies(record, "resume")[0])),
     "the same id gets another reply": ("command.same_id", reply_to("pause", 1, text="again?")),
     "an unknown action is malformed": ("command.unknown", reply_to("unknown", 0, reason=ReplyReason.MALFORMED)),
+    "its events go with QoS 0": (
+        "server.qos",
+        every(lambda e: replace(e, qos=0) if isinstance(e.message, Event) else e),
+    ),
+    "it sends before it has listened": ("start.passive", sent_early),
+    "it begins at 0 W": (
+        "start.takes_over",
+        changed(Setpoint, said(steps=tuple(_step(0.0))), since="started", until="start_end"),
+    ),
+    "its epoch is its own": ("start.epoch", changed(Setpoint, said(epoch=45), since="started", until="start_end")),
+    "it ignores plans": ("plan.edge", announced_late),
+    "it gives up when a lease has run out": (
+        "lease.lost",
+        changed(LoopBalance, said(total_power_w=12_000.0), since="expired", until="end of expired"),
+    ),
+    "it goes on beside a newer server": ("epoch.yields", beside_the_rival),
+    "it returns under an old epoch": ("epoch.returns", changed(Setpoint, said(epoch=46), since="rival_gone")),
+    "it does not return": (
+        "epoch.returns",
+        without(lambda r, e: isinstance(e.message, Setpoint) and e.at_s > at_s(r, "rival_gone")),
+    ),
 }
 
 

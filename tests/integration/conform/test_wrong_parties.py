@@ -1,0 +1,157 @@
+"""The kit on a real broker, against parties that do one thing wrong: each is found, by the rule that it breaks."""
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broker.ports import free_port
+from broker.run import RunningBroker
+from conform.equalizer import EqualizerTrial
+from conform.parts import EqualizerPart, StationPart
+from conform.party import Party
+from conform.record import State, Verdict
+from conform.relay import Relay
+from conform.station import StationTrial
+from schemas.settings import BrokerSettings
+
+pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(240)]
+
+AT_ONCE = 6
+"""More of them would disturb each other."""
+PARTY = f"{sys.executable} -m tests.integration.conform.party"
+STATION = """\
+[station]
+id = "s1"
+loop = "{loop}"
+on_lost = "zero"
+[broker]
+port = {port}
+[telemetry]
+period_s = 0.2
+[[channel]]
+id = "eq"
+charge_limit_w = 30000.0
+discharge_limit_w = 30000.0
+ramp_w_per_s = 60000.0
+battery = {{ capacity_ah = 200.0, series = 96 }}
+"""
+EQUALIZER = """\
+[loop]
+name = "{loop}"
+[broker]
+port = {port}
+[control]
+delay_s = 1.5
+[telemetry]
+period_s = 0.5
+[setpoint]
+ttl_s = 4.0
+refresh_s = 1.0
+[discovery]
+advertise = false
+[metrics]
+port = 0
+"""
+PULL = "import pathlib, sys, time\nf = pathlib.Path(sys.argv[1])\nf.touch()\ntime.sleep(2.0)\nf.unlink()\n"
+
+WRONG_STATIONS = (
+    ("it leaves no will", StationPart.RECONNECT, "station.will"),
+    ("its will names another boot", StationPart.RECONNECT, "station.will"),
+    ("it goes without a word", StationPart.RESTART, "station.goodbye"),
+    ("it comes back without a word", StationPart.RECONNECT, "reconnect.anew"),
+    ("it obeys what is retained", StationPart.RECONNECT, "reconnect.retained"),
+    ("its lease never ends", StationPart.RECONNECT, "lease.cut_off"),
+    ("its boot is always the same", StationPart.RESTART, "restart.boot"),
+    ("it forgets the mode", StationPart.RESTART, "restart.mode"),
+    ("it forgets the epoch", StationPart.RESTART, "restart.epoch"),
+    ("it trips and says that it has stopped", StationPart.TRIP, "trip.protect"),
+    ("it equalizes in spite of its alarm", StationPart.TRIP, "trip.until_cleared"),
+)
+WRONG_EQUALIZERS = (
+    ("it sends before it has listened", EqualizerPart.START, "start.passive"),
+    ("it begins at 0 W", EqualizerPart.START, "start.takes_over"),
+    ("its epoch is its own", EqualizerPart.START, "start.epoch"),
+    ("it ignores plans", EqualizerPart.PLAN, "plan.edge"),
+    ("it gives up when a lease has run out", EqualizerPart.LEASE, "lease.lost"),
+    ("it goes on beside a newer server", EqualizerPart.RIVAL, "epoch.yields"),
+    ("it returns under an old epoch", EqualizerPart.RIVAL, "epoch.returns"),
+)
+
+
+def written(folder: Path, files: dict[str, str]) -> None:
+    folder.mkdir()
+    for name, text in files.items():
+        (folder / name).write_text(text)
+
+
+async def tried_station(broker: RunningBroker, folder: Path, wrong: str, part: StationPart) -> list[Verdict]:
+    port, pulled = free_port("127.0.0.1", 0), folder / "pulled"
+    written(folder, {"station.toml": STATION.format(loop=folder.name, port=port), "pull.py": PULL})
+    trial = StationTrial(
+        BrokerSettings(host=broker.host, port=broker.port),
+        folder.name,
+        "s1",
+        time.monotonic,
+        time.time,
+        relay=Relay("127.0.0.1", port, (broker.host, broker.port)),
+        party=Party(f"{PARTY} station '{wrong}' {folder}/station.toml {pulled}"),
+        trip=Party(f"{sys.executable} {folder}/pull.py {pulled}"),
+        only=part,
+    )
+    return await trial.run()
+
+
+async def tried_equalizer(broker: RunningBroker, folder: Path, wrong: str, part: EqualizerPart) -> list[Verdict]:
+    written(folder, {"equalizer.toml": EQUALIZER.format(loop=folder.name, port=broker.port)})
+    trial = EqualizerTrial(
+        BrokerSettings(host=broker.host, port=broker.port),
+        folder.name,
+        time.monotonic,
+        time.time,
+        party=Party(f"{PARTY} equalizer '{wrong}' {folder}/equalizer.toml"),
+        only=part,
+    )
+    return await trial.run()
+
+
+Try = Callable[[RunningBroker, Path, str, Any], Coroutine[Any, Any, list[Verdict]]]
+
+
+async def found(
+    tried: Try, broker: RunningBroker, tmp_path: Path, parties: tuple[tuple[str, Any, str], ...]
+) -> dict[str, Verdict]:
+    """Try all of them, some at once; return what became of each one's rule."""
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def one(number: int, wrong: str, part: StationPart | EqualizerPart, rule: str) -> tuple[str, Verdict]:
+        async with room:
+            verdicts = await tried(broker, tmp_path / f"loop-{number}", wrong, part)
+        return wrong, next(verdict for verdict in verdicts if verdict.rule == rule)
+
+    return dict(await asyncio.gather(*(one(number, *party) for number, party in enumerate(parties))))
+
+
+async def test_every_wrong_station_is_found(broker: RunningBroker, tmp_path: Path) -> None:
+    seen = await found(tried_station, broker, tmp_path, WRONG_STATIONS)
+    assert {wrong: verdict for wrong, verdict in seen.items() if verdict.state is not State.BROKEN} == {}
+
+
+async def test_every_wrong_equalizer_is_found(broker: RunningBroker, tmp_path: Path) -> None:
+    seen = await found(tried_equalizer, broker, tmp_path, WRONG_EQUALIZERS)
+    assert {wrong: verdict for wrong, verdict in seen.items() if verdict.state is not State.BROKEN} == {}
+
+
+async def test_nothing_is_found_of_those_that_do_nothing_wrong(broker: RunningBroker, tmp_path: Path) -> None:
+    stations = tuple(("nothing", part, "") for part in (StationPart.RECONNECT, StationPart.RESTART, StationPart.TRIP))
+    parts = (EqualizerPart.START, EqualizerPart.PLAN, EqualizerPart.LEASE, EqualizerPart.RIVAL)
+    verdicts = await asyncio.gather(
+        *(tried_station(broker, tmp_path / f"station-{part}", wrong, part) for wrong, part, _ in stations),
+        *(tried_equalizer(broker, tmp_path / f"equalizer-{part}", "nothing", part) for part in parts),
+    )
+    broken = [verdict for tried in verdicts for verdict in tried if verdict.state is State.BROKEN]
+    assert broken == []
