@@ -105,8 +105,12 @@ def _standing(look: Look | None, cycle: Cycle, mismatch_w: float) -> Look | None
 def _begun(state: ControlState, cycle: Cycle, ahead: Course, mismatch_w: float) -> Look:
     """Look ahead, and make the changes that are due now or for an edge that is near."""
     settings, now_s = cycle.settings, cycle.now_s
-    moves = foresee(now_s, ahead, cycle.units(now_s), settings)
     lead_s = LEAD_S + 0.5 * _slowest_s(cycle)
+    free_s = min(channel.unlock_s(cycle.holds[key], settings) for key in cycle.counted)
+    if free_s > now_s + lead_s:
+        # All are locked for so long that nothing could be sent, whatever came out.
+        return Look(mismatch_w, until_s=free_s - lead_s, passed_over=False, edges=cycle.image.edges)
+    moves = foresee(now_s, ahead, cycle.units(now_s), settings)
     may_act = state.engaged and not _ends_by_itself(cycle, ahead, mismatch_w)
     next_s = inf
     for at_s in sorted({move.at_s for move in moves if move.at_s <= now_s + lead_s}):

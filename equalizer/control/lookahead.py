@@ -27,11 +27,11 @@ CLUSTER_S = 0.5
 """Edges this close together are met as one."""
 CHANGE_PRICE_S = 1.0
 """A change must save at least the band held for this long."""
-BEAM = 96
-"""Courses of action that are kept from one edge to the next, with up to `FEW` groups of channels."""
 FEW = 4
-"""Of more groups, each can do something else: fewer courses are kept, so that the search takes no longer."""
-MOMENTS = 20
+"""Groups of channels. A search among more is narrower and shorter: it must answer a large loop within milliseconds."""
+BEAM, BEAM_OF_MANY = 240, 64
+"""Courses of action that are kept from one edge to the next."""
+MOMENTS, MOMENTS_OF_MANY = 28, 20
 """Edges that are looked at."""
 LOCK_PRICE_S = 0.08
 """While the search goes on, a lock that still has so long to go counts as this part of it, at the load's swing."""
@@ -169,7 +169,7 @@ class _Game:
         self.fixed_w = sum(_bound_w(unit) for unit in others)
         self.fixed_pos = any(_range_w(unit)[1] > SAME_W for unit in others)
         self.fixed_neg = any(_range_w(unit)[0] < -SAME_W for unit in others)
-        self.beam = BEAM * FEW // max(len(groups), FEW)
+        self.beam, self.moments = (BEAM, MOMENTS) if len(groups) <= FEW else (BEAM_OF_MANY, MOMENTS_OF_MANY)
         self.lock_s = settings.delay_s + LOCK_MARGIN_S
         self.lock_w = 0.0
         same = (
@@ -190,7 +190,7 @@ class _Game:
         """Cut the horizon into stretches in which nothing changes by itself."""
         comings = [(unit.slot.power_w, unit.coming) for unit in units if unit.coming]
         edges = _edges(now_s, ahead, self.settings)
-        end_s = edges[MOMENTS] if len(edges) > MOMENTS else now_s + self.settings.horizon_s
+        end_s = edges[self.moments] if len(edges) > self.moments else now_s + self.settings.horizon_s
         bound = {time_s for _, coming in comings for time_s, _ in coming if time_s > now_s}
         times_s = [time_s for time_s in sorted({now_s, *edges, *bound}) if time_s < end_s]
         large_w = 0.25 * float(np.min(self.highest_w - self.lowest_w))

@@ -29,6 +29,7 @@ SEEDS = (1, 2, 3)
 DELAYS_S = (10.0, 15.0)
 OURS = ("confirm, plans", "confirm, no plans", "dwell, plans", "dwell, no plans")
 DEAD = "one equalization channel dead for a quarter of the time"
+DEAD_BLIND = "the same without plans"
 KILO = 1000.0
 
 
@@ -94,6 +95,11 @@ def degraded_names() -> tuple[str, ...]:
     return tuple(variant.name for variant in _degraded(1.0)[0])
 
 
+def without(name: str) -> str:
+    """Return what a run with a fault is held against: the same without plans."""
+    return DEAD_BLIND if name == DEAD else OURS[1]
+
+
 def _degraded(length_s: float) -> tuple[list[VariantSection], list[EventSection]]:
     """Return `confirm` with plans under faults, and the events that they need."""
     variants = [
@@ -101,12 +107,15 @@ def _degraded(length_s: float) -> tuple[list[VariantSection], list[EventSection]
         VariantSection(name="plans off by up to 2 s", shift_s=2.0),
         VariantSection(name="5 % of the messages lost", loss_ratio=0.05),
         VariantSection(name=DEAD),
+        VariantSection(name=DEAD_BLIND, plans=False),
     ]
     dead_s = 0.25 * length_s
     steps = ((0.0, Action.UNPLUG), (dead_s, Action.PLUG), (dead_s + 1.0, Action.CLEAR_ALARM))
     happens = [*steps, (dead_s + 2.0, Action.EQUALIZE)]
     events = [
-        EventSection(at_s=0.5 * dead_s + after_s, action=action, station="equalization", channel="1", only=(DEAD,))
+        EventSection(
+            at_s=0.5 * dead_s + after_s, action=action, station="equalization", channel="1", only=(DEAD, DEAD_BLIND)
+        )
         for after_s, action in happens
     ]
     return variants, events
@@ -201,7 +210,9 @@ def _claims(rows: Sequence[Row]) -> list[str]:
         literal, openems = by_name["literal delay"], by_name["OpenEMS, no filter"]
         best = min((row for name, row in by_name.items() if name.endswith(", gated")), key=lambda row: row.total_w)
         ours = [row for name, row in by_name.items() if name in (*OURS, *degraded_names())]
-        worst = max((by_name[name] for name in degraded_names()), key=lambda row: row.total_w)
+        faults = [name for name in degraded_names() if name != DEAD_BLIND]
+        # A fault is held against the same fault without plans, where that is a run of its own.
+        worst = max(faults, key=lambda name: by_name[name].total_w / by_name[without(name)].total_w)
         facts = [
             ("`confirm` with plans by the bound", "at most 1.5", f"{plans.regret:.2f}"),
             ("… by native OpenEMS", "at most 0.6", f"{plans.total_w / openems.total_w:.2f}"),
@@ -214,9 +225,9 @@ def _claims(rows: Sequence[Row]) -> list[str]:
                 f"{dwell.total_w / best.total_w:.2f}",
             ),
             (
-                f"the worst of the faults ({worst.name}) by `confirm` without plans",
+                f"the worst of the faults ({worst}) by {without(worst)}",
                 "at most 1",
-                f"{worst.total_w / alone.total_w:.2f}",
+                f"{by_name[worst].total_w / by_name[without(worst)].total_w:.2f}",
             ),
             (
                 "ours: too early / beyond limits / opposite, s",
