@@ -3,7 +3,8 @@
 Four stations of 250 channels each with loads that change and some channels that equalize, an equalizer and a broker,
 all processes of their own. Once in ten seconds their memory, open files and threads are read from /proc, and every
 sequence number is held against the one before. At the end stands a table, and exit code 1 where memory grew by more
-than it may, files or threads did not stay flat, or a message was lost.
+than it may, files or threads did not stay flat, or a message was lost. The broker is judged by the heap that it says is
+in use: what it once needed for a listener that was held up stays with the process.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import Popen
@@ -32,9 +33,15 @@ EQUALIZING = 5
 SAMPLE_S = 10.0
 WARM_UP_PART = 0.25
 """Of the time: caches fill, and what a process once needs it keeps."""
-LARGEST_SLOPE_BYTES_PER_H = 8 * 1024 * 1024
+MIB = 1024 * 1024
+LARGEST_SLOPE_BYTES_PER_H = 8 * MIB
 SHORT_S = 600.0
 """In a shorter run memory and threads are shown, and judged by no one: they are still filling up."""
+
+BROKER = "broker"
+HEAP = "$SYS/broker/heap/current"
+MARKS = 8
+"""So many times along the run each process's memory is shown."""
 
 FILES, THREADS = 2, 3
 """Columns of a sample."""
@@ -93,18 +100,22 @@ class Watched:
         return [sample for sample in self.samples if sample[0] >= begin_s]
 
     def slope_bytes_per_h(self, begin_s: float) -> float:
-        """Return how fast memory grows: the least-squares line through the samples from a time on."""
-        samples = self.settled(begin_s)
-        mean_s = sum(at for at, *_ in samples) / len(samples)
-        mean = sum(size for _, size, *_ in samples) / len(samples)
-        spread = sum((at - mean_s) ** 2 for at, *_ in samples)
-        return 3600.0 * sum((at - mean_s) * (size - mean) for at, size, *_ in samples) / spread if spread else 0.0
+        """Return how fast memory grows."""
+        return slope_per_h([(at_s, size) for at_s, size, *_ in self.settled(begin_s)])
 
     def grows(self, begin_s: float, what: int) -> bool:
         """Tell whether a column of the samples ends higher than it once was."""
         samples = self.settled(begin_s)
         half = len(samples) // 2
         return max(one[what] for one in samples[half:]) > max(one[what] for one in samples[:half])
+
+
+def slope_per_h(samples: Sequence[tuple[float, float]]) -> float:
+    """Return the slope of the least-squares line through samples of time, s, and value."""
+    mean_s = sum(at_s for at_s, _ in samples) / len(samples)
+    mean = sum(value for _, value in samples) / len(samples)
+    spread = sum((at_s - mean_s) ** 2 for at_s, _ in samples)
+    return 3600.0 * sum((at_s - mean_s) * (value - mean) for at_s, value in samples) / spread if spread else 0.0
 
 
 @dataclass
@@ -161,18 +172,21 @@ def spawn(folder: Path, name: str, kind: str, text: str) -> Watched:
     return Watched(process)
 
 
-def listen(port: int, gaps: Mapping[str, Gaps]) -> mqtt.Client:
-    """Count everything that is said, in a thread of its own."""
+def listen(port: int, gaps: Mapping[str, Gaps], heap: list[tuple[float, float]]) -> mqtt.Client:
+    """Count everything that is said, and note the broker's heap in use, in a thread of its own."""
     client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="soak", protocol=mqtt.MQTTv5)
 
     def heard(_client: mqtt.Client, _userdata: object, message: mqtt.MQTTMessage) -> None:
+        if message.topic == HEAP:
+            heap.append((time.monotonic(), float(message.payload)))
+            return
         kind = gaps.get(message.topic.rpartition("/")[2])
         if kind is not None and message.payload and not message.retain:
             kind.take(message.topic, message.payload)
 
     client.on_message = heard
     client.connect("127.0.0.1", port)
-    client.subscribe("zeroloop/v1/#", qos=1)
+    client.subscribe([("zeroloop/v1/#", 1), (HEAP, 0)])
     client.loop_start()
     return client
 
@@ -181,16 +195,15 @@ def judge(name: str, watched: Watched, begin_s: float, seconds: float) -> tuple[
     """Return a process's line of the table, and what is wrong with it."""
     samples = watched.settled(begin_s)
     slope = watched.slope_bytes_per_h(begin_s)
-    mib = 1024 * 1024
     line = (
-        f"{name:12} {samples[0][1] / mib:8.1f} {samples[-1][1] / mib:8.1f} {slope / mib:+12.2f} "
+        f"{name:12} {samples[0][1] / MIB:8.1f} {samples[-1][1] / MIB:8.1f} {slope / MIB:+12.2f} "
         f"{samples[0][2]:6d} {samples[-1][2]:6d} {samples[0][3]:8d} {samples[-1][3]:8d}"
     )
     faults = []
     if watched.process.poll() is not None:
         faults.append(f"{name} ended with {watched.process.returncode}")
-    if seconds >= SHORT_S and slope > LARGEST_SLOPE_BYTES_PER_H:
-        faults.append(f"the memory of {name} grows by {slope / mib:.1f} MiB/h")
+    if seconds >= SHORT_S and name != BROKER and slope > LARGEST_SLOPE_BYTES_PER_H:
+        faults.append(f"the memory of {name} grows by {slope / MIB:.1f} MiB/h")
     if watched.grows(begin_s, FILES):
         faults.append(f"the open files of {name} grow")
     if seconds >= SHORT_S and watched.grows(begin_s, THREADS):
@@ -198,13 +211,20 @@ def judge(name: str, watched: Watched, begin_s: float, seconds: float) -> tuple[
     return line, faults
 
 
+def along(watched: Watched) -> str:
+    """Return a process's memory at some times of the run, evenly apart."""
+    count = len(watched.samples) - 1
+    return "".join(f"{watched.samples[count * mark // MARKS][1] / MIB:7.1f}" for mark in range(MARKS + 1))
+
+
 def soak(seconds: float, channels: int, folder: Path) -> int:
     """Run the hall; return the exit code."""
     port = free_port("127.0.0.1", 0)
     broker = start("mosquitto", port=port, data_dir=folder / "broker")
-    parts: dict[str, Watched] = {"broker": Watched(broker.process)}
+    parts: dict[str, Watched] = {BROKER: Watched(broker.process)}
     gaps = {"telemetry": Gaps(), "balance": Gaps()}
-    client = listen(port, gaps)
+    heap: list[tuple[float, float]] = []
+    client = listen(port, gaps, heap)
     try:
         parts["equalizer"] = spawn(folder, "equalizer", "equalizer", EQUALIZER.format(port=port, folder=folder))
         for number in range(STATIONS):
@@ -216,6 +236,7 @@ def soak(seconds: float, channels: int, folder: Path) -> int:
                 part.sample(at_s)
             time.sleep(min(SAMPLE_S, seconds / 12.0))
         lines, faults = zip(*(judge(n, p, WARM_UP_PART * seconds, seconds) for n, p in parts.items()), strict=True)
+        marks = [f"{name:12} {along(watched)}" for name, watched in parts.items()]
     finally:
         client.loop_stop()
         client.disconnect()
@@ -232,6 +253,13 @@ def soak(seconds: float, channels: int, folder: Path) -> int:
         "",
     ]
     wrong = [fault for each in faults for fault in each]
+    in_use = [sample for sample in heap if sample[0] >= began_s + WARM_UP_PART * seconds]
+    if in_use:
+        table += ["MiB along the run:", *marks, ""]
+        grown = slope_per_h(in_use) / MIB
+        table.append(f"the broker's heap in use: {in_use[-1][1] / MIB:.1f} MiB at the end, {grown:+.2f} per hour")
+        if seconds >= SHORT_S and grown * MIB > LARGEST_SLOPE_BYTES_PER_H:
+            wrong.append(f"the broker's heap grows by {grown:.1f} MiB/h")
     for kind, counted in gaps.items():
         rate = counted.messages / seconds
         table.append(f"{kind}: {counted.messages} messages ({rate:.0f} a second), {counted.missing} missing")
