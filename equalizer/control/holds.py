@@ -83,7 +83,7 @@ def adopt(view: EqualizationView, settings: ControlSettings, now_s: float, befor
 
 def _has_run_out(hold: Hold, now_s: float) -> bool:
     """Tell whether a channel may have come to rest since its last answer, because its lease was over."""
-    return now_s >= hold.leased_s and hold.levels[0].power_w != 0.0
+    return now_s + LOCK_MARGIN_S >= hold.leased_s and hold.levels[0].power_w != 0.0
 
 
 def _leased_s(view: EqualizationView) -> float:
@@ -139,7 +139,7 @@ def _taken_over(hold: Hold, view: EqualizationView, settings: ControlSettings, n
     hold = _arrived(hold, view)
     ramp_s = abs(hold.levels[-1].power_w - view.power_w) / view.ramp_w_per_s
     settled_s = max(now_s, hold.levels[-1].at_s) + ramp_s + SETTLE_PERIODS * settings.period_s
-    return replace(
+    hold = replace(
         hold,
         unheard=False,
         settled_s=settled_s,
@@ -150,6 +150,8 @@ def _taken_over(hold: Hold, view: EqualizationView, settings: ControlSettings, n
         echo=_echo(view),
         leased_s=_leased_s(view),
     )
+    # At rest by now, or nearly: to renew what it did is a change.
+    return replace(hold, changed_s=max(hold.changed_s, now_s)) if _has_run_out(hold, now_s) else hold
 
 
 def left(hold: Hold, settings: ControlSettings, now_s: float) -> Hold | None:
@@ -179,6 +181,8 @@ def reconcile(hold: Hold, view: EqualizationView, settings: ControlSettings, now
         return adopt(view, settings, now_s, replace(hold, rejected=False))
     while len(hold.levels) > 1 and hold.levels[1].effect_s <= now_s:
         hold = replace(hold, levels=hold.levels[1:])
+    if hold.answered and _has_come_after_all(hold, view):
+        return adopt(view, settings, now_s, hold)
     hold = _answered(_abreast(hold, view), view, settings, now_s)
     if hold.rejected:
         return hold if hold.levels[0].power_w == view.applied_w else _standing(hold, view.applied_w, now_s)
@@ -236,6 +240,14 @@ def _superseded(hold: Hold, ahead: Level, view: EqualizationView, settings: Cont
     ramp_s = (view.charge_limit_w + view.discharge_limit_w) / view.ramp_w_per_s
     over_s = ahead.at_s + ramp_s + SETTLE_PERIODS * settings.period_s
     return hold if view.heard_s < over_s else replace(hold, superseded=None)
+
+
+def _has_come_after_all(hold: Hold, view: EqualizationView) -> bool:
+    """Tell whether a channel obeys an order that was taken for lost."""
+    last = view.last
+    if last is None or hold.echo is None or last.result not in (SetpointResult.APPLIED, SetpointResult.CLAMPED):
+        return False
+    return last.epoch == hold.echo[0] and last.seq > hold.echo[1]
 
 
 def _arrived(hold: Hold, view: EqualizationView) -> Hold:

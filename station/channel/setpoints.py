@@ -8,6 +8,7 @@ from station.channel.lease import Echo, Fence, Lease, decide, same_powers
 from station.channel.limits import clamp, derate
 from station.channel.outcome import QUIET, Accepted, ChannelEvent, Duplicate, Outputs, Refused
 from station.channel.state import ChannelState
+from station.channel.ticks import expired
 
 COMPLAIN_EVERY_S = 10.0
 """A server that does not listen would fill the log."""
@@ -83,6 +84,9 @@ def _accepted(state: ChannelState, lease: Lease, now_s: float) -> tuple[ChannelS
         result = SetpointResult.CLAMPED
     else:
         result = SetpointResult.APPLIED
+    # The end of the lease before it may not have been seen yet: the process stood still, or this one is over, too.
+    ends = state.lease is not None and (result is SetpointResult.EXPIRED or now_s >= state.lease.expires_s)
+    lapsed = state.lapsed or ends
     remembered = state.remembered
     if lease.epoch != remembered.epoch or lease.server != remembered.server:
         remembered = replace(remembered, epoch=lease.epoch, server=lease.server)
@@ -91,12 +95,12 @@ def _accepted(state: ChannelState, lease: Lease, now_s: float) -> tuple[ChannelS
         fence=Fence(lease.epoch, lease.server, lease.seq),
         lease=None if result is SetpointResult.EXPIRED else lease,
         echo=Echo(lease.server, lease.epoch, lease.seq, result),
-        lapsed=state.lapsed and result is SetpointResult.EXPIRED,
+        lapsed=lapsed and result is SetpointResult.EXPIRED,
         remembered=remembered,
     )
-    events: tuple[ChannelEvent, ...] = ()
-    if state.lapsed and not after.lapsed:
+    events = expired(state.lease.server) if ends and state.lease is not None else ()
+    if lapsed and not after.lapsed:
         text = f"{lease.server!r} leads the channel again"
-        events = (ChannelEvent(Severity.INFO, "led_again", text, {"server": lease.server}),)
+        events = (*events, ChannelEvent(Severity.INFO, "led_again", text, {"server": lease.server}))
     decision = Accepted(result, changed=not same_powers(state.lease, lease, now_s))
     return after, outputs(state, after, now_s, decision=decision, events=events)

@@ -129,7 +129,7 @@ def _ramp(state: ChannelState, sample: Sample | None, now_s: float) -> tuple[Cha
     limits = derate(setup.charge_limit_w, setup.discharge_limit_w, state.sample if sample is None else sample)
     if lease is not None and now_s >= lease.expires_s:
         echo = Echo(lease.server, lease.epoch, lease.seq, SetpointResult.EXPIRED)
-        events = _expired(lease.server)
+        events = expired(lease.server)
         lease = None
     target = target_w(lease, now_s)
     if lease is not None and echo is not None and echo.result is SetpointResult.APPLIED:
@@ -157,7 +157,8 @@ def _asks(state: ChannelState, power_w: float) -> bool:
     return isinstance(state.demand, ConstantPower) and state.demand.power_w == power_w
 
 
-def _expired(server: str) -> Events:
+def expired(server: str) -> Events:
+    """Return what is told at the end of a lease."""
     text = f"no setpoint of {server!r} came in time: the channel ramps to 0 W and waits for the next"
     return (ChannelEvent(Severity.WARNING, "lease_expired", text, {"server": server}),)
 

@@ -208,3 +208,41 @@ def test_a_lease_asks_for_nothing_outside_its_time(now_s: float, power_w: float)
     lease = Lease("hall-a", 7, 1, steps=((10.0, 5.0), (12.0, 7.0)), expires_s=30.0)
     assert target_w(lease, now_s) == power_w
     assert target_w(None, now_s) == 0.0
+
+
+def frozen(bench: Bench, seconds: float) -> Bench:
+    """Let the process stand still: no tick sees what ends meanwhile."""
+    bench.telemetry()
+    bench.setpoint(500.0, ttl_s=6.0)
+    bench.events.clear()
+    bench.now_s += seconds
+    return bench
+
+
+def test_a_lease_that_ended_while_nobody_looked_is_told_though_a_late_setpoint_comes_first(bench: Bench) -> None:
+    late = frozen(bench, 8.0).setpoint(500.0, ttl_s=7.0)
+    assert late == Accepted(SetpointResult.EXPIRED, changed=True)
+    bench.run(1.0)
+    assert [event.code for event in bench.events] == ["lease_expired"]
+    assert bench.state.applied_w == 0.0
+    bench.telemetry()
+    bench.setpoint(500.0)
+    assert [event.code for event in bench.events] == ["lease_expired", "led_again"]
+
+
+def test_a_new_lease_after_an_end_that_nobody_saw_tells_of_both(bench: Bench) -> None:
+    frozen(bench, 8.0).setpoint(500.0)
+    bench.run(1.0)
+    assert [event.code for event in bench.events] == ["lease_expired", "led_again"]
+
+
+def test_a_setpoint_whose_time_is_over_on_arrival_ends_the_lease_before_it_and_says_so(bench: Bench) -> None:
+    assert frozen(bench, 5.0).setpoint(500.0, ttl_s=4.0) == Accepted(SetpointResult.EXPIRED, changed=True)
+    bench.run(1.0)
+    assert [event.code for event in bench.events] == ["lease_expired"]
+
+
+def test_a_refresh_in_time_tells_nothing(bench: Bench) -> None:
+    frozen(bench, 5.0).setpoint(500.0)
+    bench.run(1.0)
+    assert bench.events == []

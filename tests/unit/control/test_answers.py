@@ -144,6 +144,14 @@ def test_a_change_whose_taking_back_got_lost_has_come_and_binds() -> None:
     assert holds.unlock_s(hold, SETTINGS) > ahead_s + SETTINGS.delay_s
 
 
+def test_an_order_that_was_taken_for_lost_and_comes_after_all_is_what_the_channel_does() -> None:
+    # Trial 3155: it had waited in a network that was stuck.
+    hold = holds.reconcile(taken_back(), view(4, echo=5, applied_w=12e3), SETTINGS, 1004.0)
+    hold = holds.reconcile(hold, view(7, echo=6, applied_w=7e3), SETTINGS, 1007.0)
+    assert [level.power_w for level in hold.levels] == [7e3]
+    assert hold.changed_s == 1007.0
+
+
 def test_a_change_that_was_taken_back_in_time_never_was() -> None:
     hold = holds.reconcile(taken_back(), view(3, echo=6, applied_w=7e3), SETTINGS, 1003.0)
     assert [level.power_w for level in hold.levels] == [7e3]
@@ -169,6 +177,15 @@ def test_a_late_refresh_changes_a_channel_whose_lease_has_run_out_and_no_other()
         hold = holds.reconcile(refreshed, leased(view(2, 4, applied_w), lease_s - 1.0), SETTINGS, 1002.0)
         hold = holds.reconcile(hold, leased(view(3, 5, 5e3), 29.0), SETTINGS, 1003.0)
         assert hold.changed_s == (refreshed.changed_s if expected_s is None else expected_s)
+
+
+def test_who_takes_over_when_the_lease_has_just_run_out_changes_the_channel() -> None:
+    # Trial 3218: the new server's first order renewed what the channel had done, and changed it a moment later.
+    known = holds.sent(holds.adopt(view(1, 4, 5e3), SETTINGS, 1001.0), view(1, 4, 5e3), 1001.0)
+    known = holds.reconcile(known, leased(view(2, 5, 5e3), 29.0), SETTINGS, 1002.0)
+    last = leased(view(20, 5, 5e3), 0.5)
+    assert holds.adopt(last, SETTINGS, 1020.1, known).changed_s == known.changed_s
+    assert holds.adopt(last, SETTINGS, 1020.6, known).changed_s == 1020.6
 
 
 def test_a_refresh_after_the_lease_is_a_change() -> None:
