@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from rich.console import Console
 from rich.live import Live
 
+from schemas.messages import Presence
 from station.connection import Connection
 from transport.session import Session, unguessable
 from zeroloop import clocks
@@ -128,7 +129,9 @@ async def _draw(hall: Hall, console: Console, stop: asyncio.Event, title: str, n
 async def _print(hall: Hall, console: Console, stop: asyncio.Event) -> None:
     shown = None
     events = 0
+    server = None
     while not await _stopped_within(stop, _DRAW_EVERY_S):
+        server = _tell_of_server(hall, console, server)
         balance = hall.balance
         if balance is not None and hall.balance_s is not None and balance.seq != shown:
             shown = balance.seq
@@ -138,6 +141,17 @@ async def _print(hall: Hall, console: Console, stop: asyncio.Event) -> None:
                 f"{event.severity} {event.source} {event.text}", markup=False, highlight=False, soft_wrap=True
             )
         events = hall.messages["event"]
+
+
+def _tell_of_server(hall: Hall, console: Console, before: tuple[str, Presence] | None) -> tuple[str, Presence] | None:
+    """Say that a server has gone or come, and return which stands now: once it is gone, no balance tells of it."""
+    if hall.announcement is None:
+        return before
+    now = hall.announcement.server, hall.announcement.status
+    if now != before and (before is not None or now[1] is Presence.OFFLINE):
+        severity = "warning" if now[1] is Presence.OFFLINE else "info"
+        console.print(f"{severity} server/{now[0]} is {now[1]}", markup=False, highlight=False, soft_wrap=True)
+    return now
 
 
 async def _stopped_within(stop: asyncio.Event, seconds: float) -> bool:

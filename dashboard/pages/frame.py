@@ -110,9 +110,9 @@ class Frame:
                 if theme != visit.theme:
                     self._item(say(f"menu.{theme}"), f"{_ICONS[theme]}", f"/prefer?theme={theme}")
             if visit.hub.wants_sign_in:
-                with box("form", method="post", action="/sign-out"):
+                with box("form", method="post", action="/sign-out", role="none"):
                     leave = ui.button(say("menu.leave", name=visit.identity.name), icon="logout", color=None)
-                    leave.props("flat no-caps type=submit")
+                    leave.props("flat no-caps type=submit role=menuitem")
 
             Text("div", f"zeroloop {visit.hub.version}", "quiet version")
 
@@ -122,7 +122,7 @@ class Frame:
             here = ui.context.client.sub_pages_router.current_path
             leave_for(f"{path}&next={here}")
 
-        with ui.menu_item(on_click=go), ui.row().classes("items-center no-wrap"):
+        with ui.menu_item(on_click=go).props("role=menuitem"), ui.row().classes("items-center no-wrap"):
             ui.icon(icon)
             Text("span", text)
 

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
+from playwright.sync_api import Page
 
 from broker.ports import free_port
 from broker.run import RunningBroker
@@ -166,6 +168,16 @@ class Stage:
                 process.wait()
 
 
+def serious(page: Page) -> list[tuple[str, list[str]]]:
+    """Return what axe finds that is serious or worse, with some of the elements."""
+    found = Axe().run(page).response["violations"]
+    return [
+        (item["id"], [node["html"][:200] + node.get("failureSummary", "") for node in item["nodes"]][:3])
+        for item in found
+        if item["impact"] in {"serious", "critical"}
+    ]
+
+
 class _Stay(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_: object, **__: object) -> None:
         return None
@@ -235,6 +247,10 @@ class Stranger:
             **values,
         }
         self._publish(f"channel/{channel}/telemetry", payload, 0, retain=retain)
+
+    def tell(self, code: str, text: str, values: dict[str, object] | None, severity: str = "warning") -> None:
+        event = {"unix_time_s": 0.0, "source": f"station/{self.name}", "severity": severity, "code": code, "text": text}
+        self.client.publish("zeroloop/v1/main/event", json.dumps(event | {"values": values}), 1)
 
     def end(self) -> None:
         for name in self.channels:

@@ -1,12 +1,13 @@
 """Who comes in, as what, and who does not."""
 
+import re
 import socket
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import BrowserContext, Page
+from playwright.sync_api import BrowserContext, Page, expect
 
-from tests.page.stage import Stage, Stranger
+from tests.page.stage import Stage, Stranger, serious
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -55,6 +56,21 @@ def test_who_is_not_signed_in_gets_the_door_and_nothing_else(
     assert door.status("/_nicegui_ws/socket.io/?EIO=4&transport=polling") == 401
 
 
+@pytest.mark.parametrize(("scheme", "locale"), [("light", "en-US"), ("dark", "zh-CN")])
+def test_axe_finds_nothing_serious_at_the_door(
+    door: Stage, context: Callable[..., BrowserContext], scheme: str, locale: str
+) -> None:
+    page = context(color_scheme=scheme, locale=locale).new_page()
+    page.goto(door.url)
+    page.locator("form").wait_for()
+    assert serious(page) == []
+    page.locator("input[name=name]").fill("nobody")
+    page.locator("input[name=password]").fill("a wrong password")
+    page.locator("button[type=submit]").click()
+    page.get_by_role("alert").filter(has_text=re.compile("[.。]$")).wait_for()
+    assert serious(page) == []
+
+
 def test_a_viewer_sees_and_an_operator_acts(door: Stage, context: Callable[..., BrowserContext]) -> None:
     stranger = Stranger(door.broker.port)
     try:
@@ -67,7 +83,9 @@ def test_a_viewer_sees_and_an_operator_acts(door: Stage, context: Callable[..., 
             assert page.get_by_role("button", name="Set to equalize").is_visible() is acts
             assert page.get_by_role("button", name="Pause").is_visible() is acts
             page.get_by_role("button", name="Language, light and account").click()
-            page.get_by_role("button", name=f"Sign out {name}").click()
+            expect(page.get_by_role("menuitem", name=f"Sign out {name}")).to_be_visible()
+            assert serious(page) == [], "the menu of somebody who is signed in"
+            page.get_by_role("menuitem", name=f"Sign out {name}").click()
             page.wait_for_url("**/sign-in")
             page.goto(door.url + "/channels/x1/1")
             assert "/sign-in" in page.url

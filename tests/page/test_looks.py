@@ -5,11 +5,11 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import BrowserContext, Page, Response
+from playwright.sync_api import BrowserContext, Page, Response, expect
 
+from dashboard.words import words
 from tests.page.conftest import Open
-from tests.page.stage import DESKTOP, PHONE, Stage
+from tests.page.stage import DESKTOP, PHONE, Stage, Stranger, serious
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -19,29 +19,97 @@ ALLOWED_LATIN = re.compile(
 )
 
 
+ICONS = r"(keyboard|more_vert|bolt|timeline|view_list|notifications|pause|check|error|warning)"
+
+
 def settled(page: Page) -> Page:
     page.locator(".bar").wait_for()
     page.wait_for_timeout(1_500)
     return page
 
 
-@pytest.mark.parametrize(("scheme", "size"), [("light", DESKTOP), ("dark", PHONE)])
+def still(page: Page) -> None:
+    """Wait until what comes has faded in: half-way, nothing has its colours."""
+    page.wait_for_timeout(300)
+    page.wait_for_function("document.getAnimations().every(one => one.playState !== 'running' || one.animationName)")
+    page.wait_for_function("!document.querySelector('[class*=-enter-active], [class*=-enter-from]')")
+    page.wait_for_timeout(300)
+
+
+SCREENS = [
+    ("light", DESKTOP, "en-US"),
+    ("dark", PHONE, "en-US"),
+    ("dark", DESKTOP, "zh-CN"),
+    ("light", PHONE, "zh-CN"),
+]
+
+
+@pytest.mark.parametrize(("scheme", "size", "locale"), SCREENS)
 def test_axe_finds_nothing_serious_and_nothing_runs_over_the_edge(
-    open_page: Open, scheme: str, size: dict[str, int]
+    stage: Stage, open_page: Open, scheme: str, size: dict[str, int], locale: str
 ) -> None:
-    axe = Axe()
-    page = open_page("/", color_scheme=scheme, viewport=size)
-    for path in VIEWS:
-        page.goto(page.url.split("/", 3)[0] + "//" + urlsplit(page.url).netloc + path)
+    page = open_page("/", color_scheme=scheme, viewport=size, locale=locale)
+    for path in (*VIEWS, "/nowhere", "/channels/no/where"):
+        page.goto(stage.url + path)
         settled(page)
-        found = [
-            (path, item["id"], item["impact"], [node["html"][:200] for node in item["nodes"]][:3])
-            for item in axe.run(page).response["violations"]
-            if item["impact"] in {"serious", "critical"}
-        ]
-        assert found == []
+        assert serious(page) == [], path
         wide, seen = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
         assert wide <= seen, f"{path} is {wide} px wide on a screen of {seen} px"
+
+
+@pytest.mark.parametrize(("scheme", "size", "locale"), SCREENS)
+def test_axe_finds_nothing_serious_in_questions_answers_menus_and_alarms(  # noqa: PLR0917 - pytest's fixtures
+    stage: Stage, stranger: Stranger, open_page: Open, scheme: str, size: dict[str, int], locale: str
+) -> None:
+    say = words("zh" if locale == "zh-CN" else "en")
+    stranger.say_status("online")
+    stranger.say(work_status="protect", alarm={"code": "over_voltage", "text": "436.1 V, allowed are 430.0 V"})
+    page = open_page("/channels/s1/empty", color_scheme=scheme, viewport=size, locale=locale)
+    settled(page)
+    act = page.get_by_role("main").get_by_role("button", name=say("act.equalize"), exact=True)
+    act.click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text(say("confirm.equalize"))
+    still(page)
+    assert serious(page) == [], "a question"
+    dialog.get_by_role("button", name=say("act.equalize")).click()
+    expect(page.get_by_role("alert").filter(has_text=say("why.battery_not_connected"))).to_be_visible()
+    still(page)
+    assert serious(page) == [], "a refusal"
+    page.get_by_role("alert").get_by_role("button", name=say("reply.close")).click()
+    page.goto(stage.url)
+    settled(page)
+    page.locator(".card .act.plain").first.click()
+    expect(dialog).to_contain_text(say("confirm.set_target_what"))
+    still(page)
+    assert serious(page) == [], "the target"
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    page.get_by_role("button", name=say("frame.menu")).click()
+    expect(page.get_by_text(say("menu.other_language"))).to_be_visible()
+    still(page)
+    assert serious(page) == [], "the menu"
+    page.goto(stage.url + "/alarms")
+    expect(page.locator(".trouble-row").filter(has_text="x1 / 1").first).to_be_visible()
+    settled(page)
+    assert serious(page) == [], "alarms"
+    wide, seen = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
+    assert wide <= seen
+    stranger.say()
+
+
+def test_what_services_say_is_told_in_the_visitors_language(stranger: Stranger, open_page: Open) -> None:
+    page = open_page("/alarms", locale="zh-CN")
+    values = {"value_v": 436.1, "limit_v": 430.0}
+    alarm = {"code": "over_voltage", "text": "436.1 V is above 430.0 V", "values": values}
+    stranger.say(work_status="protect", alarm=alarm)
+    stranger.tell("stalled", "this process stood still for 7.4 s", {"gap_s": 7.4})
+    stranger.tell("k3", "contactor K3 has 90,000 cycles", {"cycles": 90_000})
+    rows = page.locator(".trouble-row")
+    expect(page.locator(".trouble-row:not(.over)").filter(has_text="过压")).to_contain_text("上限为 430.0\u00a0V")
+    expect(rows.filter(has_text="停顿")).to_contain_text("进程停顿了 7\u00a0s")
+    expect(rows.filter(has_text="x1: k3")).to_contain_text("“contactor K3 has 90,000 cycles”")
+    stranger.say()
 
 
 def test_in_chinese_nothing_is_left_in_english(stage: Stage, open_page: Open) -> None:
@@ -57,7 +125,9 @@ def test_in_chinese_nothing_is_left_in_english(stage: Stage, open_page: Open) ->
             ".map(e => e.getAttribute('aria-label') || e.title || e.placeholder)"
         )
         for line in [*seen.splitlines(), *labels]:
-            if "“" in line or re.match(r"(keyboard|more_vert|bolt|timeline|view_list|notifications|pause|check)", line):
+            if "“" in line or re.match(
+                r"(keyboard|more_vert|bolt|timeline|view_list|notifications|pause|check|error|warning)", line
+            ):
                 continue  # what somebody else said, or an icon's name
             left = ALLOWED_LATIN.sub("", line)
             assert not re.search(r"[A-Za-z]{2,}", left), f"{path}: {line!r}"
