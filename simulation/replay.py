@@ -20,6 +20,7 @@ from simulation.clock import BEGIN_S, TICK_S
 from simulation.families import channels
 from simulation.hall import Hall
 from simulation.loads import Sent
+from simulation.redecide import agreement
 from simulation.run import SLICE_S, Contest, Progress, Result
 from simulation.scenario import (
     Controller,
@@ -115,7 +116,7 @@ def replay(
     duration_s: float | None = None,
     only: tuple[str, ...] = (),
     progress: Progress = lambda passed_s: None,  # noqa: ARG005 - nobody looks
-) -> tuple[Scenario, tuple[Result, ...]]:
+) -> tuple[Scenario, tuple[Result, ...], tuple[int, int]]:
     """Run a recording's loads against the recorded settings, without plans, with one global correction, and others'.
 
     Args:
@@ -124,6 +125,9 @@ def replay(
         duration_s: only so much of it.
         only: names of the variants that are run; empty: all.
         progress: told the virtual seconds that have passed.
+
+    Returns:
+        The scenario, the results, and how many of the recorded changes today's control decides again, of how many.
 
     Raises:
         ConfigurationError: the recording or a file cannot be used.
@@ -150,7 +154,8 @@ def replay(
             contest.timeline.run(BEGIN_S + passed_s)
         begin = end
         progress(passed_s / length_s)
-    return scenario, tuple(contest.result(loads.power_w) for contest in contests)
+    again = agreement(recording, rows, scenario.control, length_s)
+    return scenario, tuple(contest.result(loads.power_w) for contest in contests), again
 
 
 def _led(rows: list[Row]) -> dict[Key, _Led]:

@@ -21,6 +21,8 @@ class Outcome:
     seed: int
     results: tuple[Result, ...]
     scores: tuple[Score, ...]
+    decided_again: tuple[int, int] | None = None
+    """Of a recording: how many of the recorded changes today's control decides again, of how many."""
 
 
 def simulate(
@@ -47,9 +49,9 @@ def simulate(
         DriverConfigurationError: a station's channel cannot be used.
     """
     if path.suffix == SUFFIX:
-        scenario, results = replay(path, against=against, duration_s=duration_s, only=only, progress=progress)
+        scenario, results, again = replay(path, against=against, duration_s=duration_s, only=only, progress=progress)
         scores = tuple(score(result, scenario.tariff_per_kwh) for result in results)
-        return Outcome(scenario, scenario.seed, results, scores)
+        return Outcome(scenario, scenario.seed, results, scores, again)
     if against:
         raise ConfigurationError("--against: is for recordings; a scenario has its variants in its own file")
     scenario = read(path).only(only)
@@ -86,6 +88,7 @@ def _summary(outcome: Outcome) -> dict[str, object]:
     return {
         "title": outcome.scenario.title,
         "seed": outcome.seed,
+        "decided_again": outcome.decided_again,
         "variants": [
             {
                 **one.table(),

@@ -1,15 +1,23 @@
 """A recording replayed: the controller decides as it was recorded, and otherwise under other settings."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from recording.reader import Recording
 from recording.writer import SETTINGS_TOPIC, Writer
+from schemas.codec import encode
+from schemas.messages import Basis, Setpoint, SetpointStep
 from schemas.settings import ConfigurationError
+from schemas.topics import ChannelTopic, channel_topic
 from simulation.clock import BEGIN_S
+from simulation.redecide import agreement, decided
 from simulation.replay import AS_RECORDED, replay
-from simulation.run import Result, compete
+from simulation.run import Result, Tamper, compete
 from simulation.scenario import Scenario, VariantSection, read
+from simulation.server import Change, Server
+from simulation.station import LOOP
 
 SCENARIO = """\
 title = "a hall to be recorded"
@@ -35,28 +43,81 @@ rating_w = [60000.0, 60000.0]
 
 def recorded(folder: Path) -> tuple[Path, Result]:
     """Return a recording of a virtual hall, and how the hall went."""
-    (folder / "hall.toml").write_text(SCENARIO)
-    scenario: Scenario = read(folder / "hall.toml")
-    scenario = scenario.model_copy(update={"variant": (VariantSection(name="live"),)})
     heard: list[tuple[float, str, bytes]] = []
 
     def tape(topic: str, payload: bytes, sent_s: float) -> bytes:
         heard.append((sent_s, topic, payload))
         return payload
 
-    (result,) = compete(scenario, folder, tamper=lambda: tape)
+    return written(folder, SCENARIO, heard, tamper=lambda: tape)
+
+
+def recorded_by_the_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Result]:
+    """Return a recording of what the server of a hall heard, when it heard it, over a network that takes its time."""
+    heard: list[tuple[float, str, bytes]] = []
+    take = Server.take
+
+    def tape(server: Server, topic: str, payload: bytes) -> None:
+        heard.append((server._timeline.now_s, topic, payload))  # noqa: SLF001 - the clock of the ear that is listened at
+        take(server, topic, payload)
+
+    monkeypatch.setattr(Server, "take", tape)
+    made = written(folder, SCENARIO.replace("delay_s = 0.0\njitter_s = 0.0", "delay_s = 0.1\njitter_s = 0.05"), heard)
+    monkeypatch.undo()
+    return made
+
+
+def written(
+    folder: Path, text: str, heard: list[tuple[float, str, bytes]], tamper: Callable[[], Tamper] | None = None
+) -> tuple[Path, Result]:
+    """Run a hall, and write down what was heard, and the orders."""
+    (folder / "hall.toml").write_text(text)
+    scenario: Scenario = read(folder / "hall.toml")
+    scenario = scenario.model_copy(update={"variant": (VariantSection(name="live"),)})
+    (result,) = compete(scenario, folder, tamper=tamper)
     writer = Writer(folder / "hall.parquet")
     settings = result.settings.model_dump_json(include={"control"}).encode()
     writer.add(0.0, 0.0, SETTINGS_TOPIC, settings, retained=False)
+    heard += [_setpoint(number, order) for number, order in enumerate(result.orders)]
     for at_s, topic, payload in sorted(heard, key=lambda message: message[0]):
         writer.add(at_s - BEGIN_S, at_s, topic, payload, retained=False)
     writer.finish()
     return folder / "hall.parquet", result
 
 
+def _setpoint(number: int, order: Change) -> tuple[float, str, bytes]:
+    """What a recorder hears of an order."""
+    setpoint = Setpoint(
+        server="virtual",
+        epoch=1,
+        seq=number,
+        basis=Basis(boot_id="b", seq=1),
+        ttl_s=30.0,
+        steps=tuple(SetpointStep(after_s=after_s, power_w=power_w) for after_s, power_w in order.steps),
+        unix_time_s=0.0,
+    )
+    return order.at_s, channel_topic(LOOP, order.station, order.channel, ChannelTopic.SETPOINT), encode(setpoint)
+
+
+def test_on_the_messages_that_it_heard_the_control_decides_every_single_thing_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, live = recorded_by_the_server(tmp_path, monkeypatch)
+    told = [one for one in live.orders if one.kind == "change"]
+    recording = Recording(path)
+    rows = list(recording.rows())
+    again = decided(rows, live.settings, 600.0)
+    assert [(one.channel, one.steps[-1][1]) for one in again] == [(one.channel, one.steps[-1][1]) for one in told]
+    assert [one.at_s for one in again] == pytest.approx([one.at_s - BEGIN_S for one in told], abs=1e-6)
+    met, of = agreement(recording, rows, live.settings.control, 600.0)
+    assert met == of > 10
+    slow = live.settings.control.model_copy(update={"delay_s": 20.0})
+    assert agreement(recording, rows, slow, 600.0)[0] < of, "other settings decide otherwise"
+
+
 def test_replayed_the_controller_decides_as_it_was_recorded(tmp_path: Path) -> None:
     recording, live = recorded(tmp_path)
-    _, (again,) = replay(recording, only=(AS_RECORDED,))
+    _, (again,), _ = replay(recording, only=(AS_RECORDED,))
     told, retold = ([one for one in result.orders if one.kind != "refresh"] for result in (live, again))
     assert len(told) > 10
     # The same channels get the same powers in the same order. The led batteries are simulated anew with another noise:
@@ -73,7 +134,7 @@ def test_replayed_the_controller_decides_as_it_was_recorded(tmp_path: Path) -> N
 def test_other_settings_decide_otherwise_on_the_same_loads(tmp_path: Path) -> None:
     recording, _ = recorded(tmp_path)
     (tmp_path / "slow.toml").write_text("[control]\ndelay_s = 20.0\n")
-    scenario, results = replay(recording, against=(tmp_path / "slow.toml",), only=(AS_RECORDED, "slow"))
+    scenario, results, _ = replay(recording, against=(tmp_path / "slow.toml",), only=(AS_RECORDED, "slow"))
     assert [variant.delay_s for variant in scenario.variant] == [None, 20.0]
     first, slow = results
     assert list(first.trace.load_w) == list(slow.trace.load_w)
