@@ -58,7 +58,7 @@ def recorded_by_the_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tup
     take = Server.take
 
     def tape(server: Server, topic: str, payload: bytes) -> None:
-        heard.append((server._timeline.now_s, topic, payload))  # noqa: SLF001 - the clock of the ear that is listened at
+        heard.append((server._timeline.now_s, topic, payload))
         take(server, topic, payload)
 
     monkeypatch.setattr(Server, "take", tape)
