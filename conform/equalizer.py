@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from conform.fakes import FakeChannel, FakeHall
 from conform.parts import EqualizerPart
 from conform.party import Party
-from conform.record import OWN_SERVERS, Record, Verdict
+from conform.record import OWN_SERVERS, Record, Verdict, said_by_server
 from conform.rules.equalizer import EqualizerCase, judge
 from conform.wire import ConformError, Wire, new_id
 from schemas.messages import (
@@ -39,7 +39,7 @@ _ROOM = 2.0
 _BEYOND = 1.6
 _BEFORE_EPOCH, _ECHOED_EPOCH = 40, 45
 """What a server that starts finds announced, and what its channels have obeyed."""
-_LISTENS_PERIODS = 2.5
+_LISTENS_PERIODS = 2.0
 """A channel that is silent for 3 periods is stale, and no more waited for."""
 _RIVAL_STEPS = 5
 _RIVAL_S = 5.0
@@ -228,9 +228,9 @@ class EqualizerTrial:
         if self._does(EqualizerPart.LOST) and not self.quick:
             await self._lose(load)
         self._wire.mark("done")
+        await self._wire.look_anew()
         if self._does(EqualizerPart.RIVAL):
             await self._meet_rival(load)
-        await self._wire.look_anew()
 
     def _does(self, part: EqualizerPart) -> bool:
         return self.only in {None, part}
@@ -289,8 +289,11 @@ class EqualizerTrial:
         def leads() -> bool:
             return any(setpoint.epoch > epoch for _, setpoint in self.record.of(Setpoint))
 
-        await self._wire.until(leads, self._ttl_s + _RETURNS_WITHIN_S)
+        await self._wire.until(lambda: leads() or self._has_ended(), self._ttl_s + _RETURNS_WITHIN_S)
         await asyncio.sleep(2.0)
+        if self._has_ended():
+            self._wire.mark("rival_ended_it")
+            return
         self._wire.mark("rival_end")
         await asyncio.sleep(self._ttl_s / 2.0 + 1.0)
 
@@ -337,6 +340,12 @@ class EqualizerTrial:
         self._wire.mark("offline")
         await asyncio.sleep(_STALE_S)
         self._wire.mark("offline_end")
+
+    def _has_ended(self) -> bool:
+        """Tell whether the equalizer has said that it is gone, or is a program that has ended."""
+        said = said_by_server(self.record)
+        ended = said is not None and said.status is Presence.OFFLINE
+        return ended or (self.party is not None and not self.party.runs)
 
     async def _silent(self, load: FakeChannel, label: str, seconds: float) -> None:
         load.mute = True

@@ -124,11 +124,11 @@ def _announced(record: Record, _case: EqualizerCase) -> Iterator[Verdict]:
     yield judged(
         "server.announced", said.status is Presence.ONLINE and told[-1].qos == 1, f"{said.server} {said.status}"
     )
-    # Behind another server's time, it has another epoch.
-    met = record.mark("rival_end")
-    since_s = -inf if met is None else met.at_s
-    speakers = {(balance.server, balance.epoch) for _, balance in record.of(LoopBalance, since_s=since_s)}
-    speakers |= {(setpoint.server, setpoint.epoch) for _, setpoint in record.of(Setpoint, since_s=since_s)}
+    # After another server's time, it has another epoch.
+    rival = record.mark("rival")
+    until_s = inf if rival is None else rival.at_s
+    speakers = {(balance.server, balance.epoch) for _, balance in record.of(LoopBalance, until_s=until_s)}
+    speakers |= {(setpoint.server, setpoint.epoch) for _, setpoint in record.of(Setpoint, until_s=until_s)}
     others = speakers - {(said.server, said.epoch)}
     yield judged("server.epoch", not others, f"{sorted(others)}" if others else f"{said.server}, epoch {said.epoch}")
 

@@ -138,8 +138,9 @@ def _telemetry(record: Record, case: StationCase) -> Iterator[Verdict]:
         series = list(record.of(ChannelTelemetry, key))
         count += len(series)
         for (earlier_s, earlier), (later_s, later) in pairwise(series):
-            if not was_away(record, earlier_s, later_s):
-                worst_s = max(worst_s, later_s - earlier_s)
+            if was_away(record, earlier_s, later_s):
+                continue  # what it said meanwhile nobody could hear
+            worst_s = max(worst_s, later_s - earlier_s)
             if later.boot_id == earlier.boot_id and later.seq != earlier.seq + 1:
                 missing = f"{'/'.join(key)}: {later.seq} after {earlier.seq}"
     if not count:

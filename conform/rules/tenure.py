@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from math import inf
 
 from conform.record import OWN_SERVERS, Record, Verdict, broken, judged, not_tried, said_by_server
-from schemas.messages import LoopBalance, Presence, ServerAnnouncement, Setpoint
+from schemas.messages import LoopBalance, Phase, Presence, ServerAnnouncement, Setpoint
 
 RULES = {
     "start.passive": "nothing is sent before one full round of telemetry is in",
@@ -50,9 +50,7 @@ def _started(record: Record, tolerance_w: float) -> Iterator[Verdict]:
         for rule in ("start.passive", "start.takes_over", "start.epoch"):
             yield not_tried(rule, RUN_ONLY)
         return
-    early = [at_s for at_s, _ in record.of(Setpoint, until_s=spoke.at_s)]
-    text = f"{len(early)} setpoints while a channel was not heard yet" if early else "it listened"
-    yield judged("start.passive", not early, text)
+    yield _passive(record, spoke.at_s)
     told = [entry for entry in record.heard if isinstance(entry.message, Setpoint) and entry.at_s <= end.at_s]
     doing_w = {
         sent.key: float(sent.label.rpartition(" ")[2]) for sent in record.sent if sent.label.startswith("doing ")
@@ -72,6 +70,16 @@ def _started(record: Record, tolerance_w: float) -> Iterator[Verdict]:
     )
     epochs = sorted({entry.message.epoch for entry in told if isinstance(entry.message, Setpoint)})
     yield judged("start.epoch", bool(epochs) and epochs[0] > highest, f"{epochs}, where {highest} was seen")
+
+
+def _passive(record: Record, spoke_s: float) -> Verdict:
+    rule = "start.passive"
+    own = (m for _, m in record.of(ServerAnnouncement) if not m.server.startswith(OWN_SERVERS))
+    first = next((message for message in own if message.status is Presence.ONLINE), None)
+    early = sum(1 for _ in record.of(Setpoint, until_s=spoke_s))
+    if early and first is not None and first.phase is not Phase.STARTING:
+        return not_tried(rule, "it announces itself only when it leads: nobody can tell for how long it has listened")
+    return judged(rule, not early, f"{early} setpoints while a channel was not heard yet" if early else "it listened")
 
 
 def _planned(
@@ -105,13 +113,16 @@ def _lost(record: Record, tolerance_w: float) -> Iterator[Verdict]:
 
 def _met(record: Record, slack_s: float) -> Iterator[Verdict]:
     rival, gone, end = record.mark("rival"), record.mark("rival_gone"), record.mark("rival_end")
-    if rival is None or gone is None or end is None or not isinstance(rival.message, ServerAnnouncement):
+    if rival is None or gone is None or not isinstance(rival.message, ServerAnnouncement):
         return
     epoch = rival.message.epoch
     from_s = rival.at_s + _YIELDS_WITHIN_S + slack_s
     told = [s for _, s in record.of(Setpoint, since_s=from_s, until_s=gone.at_s) if s.epoch <= epoch]
     text = f"{len(told)} setpoints under epoch {told[0].epoch}, {epoch} was announced" if told else "it sent nothing"
     yield judged("epoch.yields", not told, text)
+    if end is None:
+        yield not_tried("epoch.returns", "it has ended where the other server began")
+        return
     back = [
         message.epoch
         for _, message in record.of(ServerAnnouncement, since_s=gone.at_s, until_s=inf)

@@ -1,6 +1,7 @@
 """The kit on a real broker, against parties that do one thing wrong: each is found, by the rule that it breaks."""
 
 import asyncio
+import re
 import sys
 import time
 from collections.abc import Callable, Coroutine
@@ -57,6 +58,7 @@ advertise = false
 [metrics]
 port = 0
 """
+DOCUMENT = Path(__file__).parents[3] / "docs" / "integrate.md"
 PULL = "import pathlib, sys, time\nf = pathlib.Path(sys.argv[1])\nf.touch()\ntime.sleep(2.0)\nf.unlink()\n"
 
 WRONG_STATIONS = (
@@ -87,6 +89,13 @@ def written(folder: Path, files: dict[str, str]) -> None:
     folder.mkdir()
     for name, text in files.items():
         (folder / name).write_text(text)
+
+
+def block(name: str) -> str:
+    """Return a program that the document shows."""
+    found = re.search(rf"<!-- file {re.escape(name)} -->\n```\w*\n(.*?)```", DOCUMENT.read_text("utf-8"), re.DOTALL)
+    assert found is not None
+    return found[1]
 
 
 async def tried_station(broker: RunningBroker, folder: Path, wrong: str, part: StationPart) -> list[Verdict]:
@@ -144,6 +153,34 @@ async def test_every_wrong_station_is_found(broker: RunningBroker, tmp_path: Pat
 async def test_every_wrong_equalizer_is_found(broker: RunningBroker, tmp_path: Path) -> None:
     seen = await found(tried_equalizer, broker, tmp_path, WRONG_EQUALIZERS)
     assert {wrong: verdict for wrong, verdict in seen.items() if verdict.state is not State.BROKEN} == {}
+
+
+async def test_nothing_is_found_of_the_documents_own_parties(broker: RunningBroker, tmp_path: Path) -> None:
+    written(tmp_path / "documents", {name: block(name) for name in ("my_station.py", "my_controller.py")})
+    place = BrokerSettings(host=broker.host, port=broker.port)
+    port = free_port("127.0.0.1", 0)
+    begin = f"env -C {tmp_path}/documents BROKER={broker.host} DELAY_S=1.5"
+    station = StationTrial(
+        place,
+        "main",
+        "my-station",
+        time.monotonic,
+        time.time,
+        relay=Relay("127.0.0.1", port, (broker.host, broker.port)),
+        party=Party(f"{begin} PORT={port} {sys.executable} my_station.py"),
+        only=StationPart.RECONNECT,
+    )
+    equalizer = EqualizerTrial(
+        place,
+        "main",
+        time.monotonic,
+        time.time,
+        party=Party(f"{begin} PORT={broker.port} {sys.executable} my_controller.py"),
+        only=EqualizerPart.START,
+    )
+    # One after the other: both mean the loop `main`.
+    broken = [v for trial in (station, equalizer) for v in await trial.run() if v.state is State.BROKEN]
+    assert broken == []
 
 
 async def test_nothing_is_found_of_those_that_do_nothing_wrong(broker: RunningBroker, tmp_path: Path) -> None:
