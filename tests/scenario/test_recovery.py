@@ -70,3 +70,27 @@ def test_a_long_day_of_small_rests_keeps_the_delay_and_the_band() -> None:
     for n in (1, 2, 3):
         told_s = [at_s for at_s, _ in plant.eq(n).commanded]
         assert all(b - a >= plant.settings.delay_s for a, b in pairwise(told_s))
+
+
+@pytest.mark.parametrize("policy", list(Policy))
+def test_between_the_steps_of_a_busy_hall_recovery_runs_and_costs_nothing(policy: Policy) -> None:
+    """Announced steps every minute, each met; what a noisy rest leaves between them may as well serve a battery."""
+    left_ws: dict[bool, float] = {}
+    for on in (False, True):
+        plant = hall(policy, equalizers=3, on=on)
+        plant.eq(1).soc_ratio = plant.eq(2).soc_ratio = plant.eq(3).soc_ratio = 0.2
+        plant.load(ch=1, power_w=-800.0)
+        left_ws[on] = 0.0
+        for minute in range(8):
+            power_w = 20_000.0 if minute % 2 else 0.0
+            plant.announce(2, (0.0, power_w), (60.0, 20_000.0 - power_w))
+            plant.load(ch=2, power_w=power_w)
+            for _ in range(60):
+                plant.run(1)
+                left_ws[on] += abs(plant.total_w)
+        reasons = [order.reason for _, order in plant.changes]
+        assert ("charge" in reasons) is on
+        for n in (1, 2, 3):
+            told_s = [at_s for at_s, _ in plant.eq(n).commanded]
+            assert all(b - a >= plant.settings.delay_s for a, b in pairwise(told_s))
+    assert left_ws[True] < left_ws[False]
