@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from conform.record import Record, Sent, heard, said_by_server
 from schemas.codec import encode
-from schemas.messages import Message, Presence, Reply, ServerAnnouncement, StationStatus
+from schemas.messages import Message, Presence, ServerAnnouncement, StationStatus
 from schemas.settings import BrokerSettings
 from schemas.topics import ROOT
 from transport.session import Session, Will, unguessable
@@ -111,17 +111,6 @@ class Wire:
                 return False
             await asyncio.sleep(_POLL_S)
         return True
-
-    async def replied(self, command_id: str, within_s: float = 4.0) -> Reply | None:
-        """Wait for the reply to a command."""
-        found: list[Reply] = []
-
-        def arrived() -> bool:
-            found[:] = [reply for _, reply in self.record.of(Reply) if reply.id == command_id]
-            return bool(found)
-
-        await self.until(arrived, within_s)
-        return found[0] if found else None
 
     async def look_anew(self) -> None:
         """Take note of what a newcomer is told."""

@@ -15,6 +15,7 @@ from schemas.messages import LoopAction, LoopCommand, Reply, ReplyReason, ReplyR
 _LOG = logging.getLogger(__name__)
 
 REMEMBERED_REPLIES = 1000
+_LONGEST_LOGGED = 64
 
 
 class Operated(Protocol):
@@ -69,7 +70,9 @@ class CommandDesk:
         if known is not None:
             return known
         reply = self._obey(command)
-        _LOG.info("command id=%s action=%s result=%s by=%s", command.id, command.action, reply.result, command.by)
+        by = None if command.by is None else command.by[:_LONGEST_LOGGED]
+        words = command.id[:_LONGEST_LOGGED], command.action[:_LONGEST_LOGGED]
+        _LOG.info("command id=%r action=%r result=%s by=%r", *words, reply.result, by)
         self.clerk.command(command, reply)
         return self._remembered(reply)
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -11,6 +12,9 @@ from schemas.settings import ConfigurationError
 
 _REQUEST_BYTES = 16 * 1024
 _REQUEST_S = 5.0
+_LONGEST_TARGET = 200
+
+_LOG = logging.getLogger(__name__)
 
 TEXT = "text/plain; charset=utf-8"
 METRICS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -69,23 +73,33 @@ async def serve(host: str, port: int, pages: Pages) -> asyncio.Server:
 
 def _answering(pages: Pages) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            async with asyncio.timeout(_REQUEST_S):
-                request = await reader.readuntil(b"\r\n\r\n")
-                writer.write(_response(request, pages))
-                await writer.drain()
-        writer.close()
+        try:
+            with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+                async with asyncio.timeout(_REQUEST_S):
+                    request = await reader.readuntil(b"\r\n\r\n")
+                    writer.write(_response(request, pages))
+                    await writer.drain()
+        finally:
+            writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
 
     return answer
 
 
+def _made(page: Callable[[], Answer], target: str) -> Answer:
+    try:
+        return page()
+    except Exception:  # noqa: BLE001 - reported with its traceback; whoever asks must not be left waiting
+        _LOG.exception("page_failed target=%r", target[:_LONGEST_TARGET])
+        return Answer(b"failed\n", HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
 def _response(request: bytes, pages: Pages) -> bytes:
     match request.partition(b"\r\n")[0].decode("latin-1").split():
         case [("GET" | "HEAD") as method, target, _]:
             page = pages.get(target.partition("?")[0])
-            answer = Answer(b"not found\n", HTTPStatus.NOT_FOUND) if page is None else page()
+            answer = Answer(b"not found\n", HTTPStatus.NOT_FOUND) if page is None else _made(page, target)
         case [_, _, _]:
             method, answer = "GET", Answer(b"only GET\n", HTTPStatus.METHOD_NOT_ALLOWED)
         case _:

@@ -12,6 +12,8 @@ from schemas.messages import Presence, ServerAnnouncement, SetpointEcho, Setpoin
 
 LARGEST_STEP = 900
 """A station refuses an epoch that is more than 1000 above the one it knows."""
+HIGHEST_EPOCH = 2**62
+"""No honest server gets there, and above the highest number that the contract has there is none to lead under."""
 
 
 class Standing(StrEnum):
@@ -147,7 +149,7 @@ _CHALLENGED = (SetpointReason.STALE_EPOCH, SetpointReason.EPOCH_CONFLICT)
 
 
 def _seen(fence: Fence, epoch: int) -> Fence:
-    return replace(fence, highest_seen=epoch) if epoch > fence.highest_seen else fence
+    return replace(fence, highest_seen=epoch) if fence.highest_seen < epoch <= HIGHEST_EPOCH else fence
 
 
 def _stand_by(fence: Fence, why: str) -> Fence:

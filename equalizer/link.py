@@ -236,7 +236,7 @@ class Link:
     def _refuse(self, topic: str) -> None:
         if topic not in self._complained and len(self._complained) < _COMPLAINTS:
             self._complained.add(topic)
-            _LOG.warning("ignored topic=%s", topic[:200])
+            _LOG.warning("ignored topic=%r", topic[:200])
 
     def _announcement(self, payload: bytes, retained: bool) -> None:  # noqa: FBT001 - a handler
         if not payload:

@@ -292,7 +292,7 @@ class Link:
             case LoopAddress(leaf=LoopTopic.SERVER):
                 self._heed_server(decode(ServerAnnouncement, payload))
             case StatusAddress() if not payload:
-                self._correct_status("cleared")
+                self._correct_status("cleared", "")
             case StatusAddress():
                 self._heed_own_status(decode(StationStatus, payload))
             case _:
@@ -326,7 +326,7 @@ class Link:
         if self._session is None or self._leaving:
             return
         if status.status is Presence.OFFLINE:
-            self._correct_status(f"late_will boot_id={status.boot_id}")
+            self._correct_status("late_will", status.boot_id)
         elif status.boot_id != self.identity.boot_id:
             self._tell_of_namesake(status.boot_id[:_LONGEST_BOOT_ID])
 
@@ -335,15 +335,15 @@ class Link:
             return
         self._namesakes.add(boot_id)
         own = self.identity
-        _log.error("duplicate_station station=%s boot_id=%s", own.station, boot_id)
+        _log.error("duplicate_station station=%s boot_id=%r", own.station, boot_id)
         text = f"another station calls itself {own.station} (boot {boot_id}), this one goes on (boot {own.boot_id})"
         self.event(Severity.ALARM, "duplicate_station", text, {"boot_id": boot_id})
 
-    def _correct_status(self, reason: str) -> None:
+    def _correct_status(self, reason: str, boot_id: str) -> None:
         """Say once more that this station is there, and everything else: who took it for gone has forgotten that."""
         if self._session is None or self._inbox is None or self._leaving:
             return
-        _log.info("status_corrected reason=%s", reason)
+        _log.info("status_corrected reason=%s boot_id=%r", reason, boot_id[:_LONGEST_BOOT_ID])
         self._publish_status(self._session, Presence.ONLINE)
         self._inbox.on_connected()
 

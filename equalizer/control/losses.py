@@ -46,11 +46,6 @@ class Efficiencies:
         """Whether anything was said at all."""
         return bool(self.said)
 
-    @property
-    def is_uniform(self) -> bool:
-        """Whether the same holds for every channel."""
-        return all(key == (ANY, ANY) for key in self.said)
-
     def of(self, key: ChannelKey) -> Efficiency:
         """Return what was said of a channel; the most specific counts."""
         said = self.said

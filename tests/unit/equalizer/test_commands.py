@@ -1,6 +1,7 @@
 """A command gets one reply, and is obeyed once."""
 
 import json
+import logging
 from dataclasses import dataclass, field
 
 import pytest
@@ -125,3 +126,12 @@ def test_the_same_id_gets_the_same_reply_whether_it_was_malformed_first_or_later
     good = bench.ask({"id": "2", "action": "pause"})
     assert bench.ask({"id": "2"}) == good
     assert bench.loop.told == ["pause"]
+
+
+def test_what_an_operator_writes_forges_no_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench()
+    with caplog.at_level(logging.INFO):
+        bench.ask({"id": "1\nERROR all is lost", "action": "dance\n", "by": "x" * 10_000 + "\n"})
+    (line,) = caplog.messages
+    assert "\n" not in line
+    assert len(line) < 400

@@ -19,7 +19,7 @@ from equalizer.fencing import (
     stood_down,
     taken_charge,
 )
-from schemas.messages import SetpointEcho, SetpointReason, SetpointResult
+from schemas.messages import MAX_COUNT, SetpointEcho, SetpointReason, SetpointResult
 from tests.unit.equalizer.test_fencing import announcement
 
 OURS = Identity("ours", 1000.0)
@@ -150,3 +150,12 @@ def test_whoever_comes_back_forgets_its_rival_and_is_above_all_that_it_has_seen(
 @pytest.mark.parametrize(("epoch", "ours_again"), [(6, True), (7, True), (8, False)])
 def test_a_late_announcement_of_another_is_put_right_up_to_our_own_epoch(epoch: int, *, ours_again: bool) -> None:
     assert overwritten(LEADING, announcement(epoch=epoch, online=False)) is ours_again
+
+
+def test_an_epoch_that_leaves_no_number_above_it_is_nobodys_to_follow() -> None:
+    fence = opened(OURS, 7)
+    for message in (announcement("x", MAX_COUNT, online=False), announcement("x", 2**62 + 1)):
+        fence = raised(announced(fence, message, retained=True))
+    fence = raised(echoed(fence, echo(epoch=MAX_COUNT), fresh=False))
+    assert fence.epoch == 8
+    assert rejoined(announced(taken_charge(fence), announcement("x", MAX_COUNT), retained=False)).epoch == 9

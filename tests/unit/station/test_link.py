@@ -139,3 +139,11 @@ async def test_an_offline_or_cleared_status_is_put_right_at_once(line: Line) -> 
     line.hear(f"{OWN}/status", b"", True)
     assert [one["status"] for one in line.of("status")] == ["online", "online"]
     assert line.inbox.got == ["connected", "connected"]  # type: ignore[attr-defined]
+
+
+async def test_what_others_say_forges_no_line_of_the_log(line: Line, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        line.hear(f"{OWN}/status", status("x\nERROR all is lost" + 10_000 * "x", "offline"), False)
+        line.hear(f"{OWN}/status", status("y\nERROR all is lost"), False)
+    assert len(caplog.messages) == 2
+    assert not any("\n" in text or len(text) > 300 for text in caplog.messages)
