@@ -49,7 +49,7 @@ def adopt(view: EqualizationView, settings: ControlSettings, now_s: float, befor
     """
     if before is not None and not view.fresh:
         return replace(before, unheard=True)
-    if before is not None and not before.rejected and not before.on_ramp:
+    if before is not None and not before.rejected and not before.guessed:
         before = _abreast(before, view)
         if _obeys(view, before):
             return _taken_over(before, view, settings, now_s)
@@ -57,7 +57,7 @@ def adopt(view: EqualizationView, settings: ControlSettings, now_s: float, befor
             return replace(before, unheard=False)
     ramp_s = abs(view.applied_w - view.power_w) / view.ramp_w_per_s
     changed_s = _changed_s(before, now_s) if before is not None else NEVER_S
-    if _was_changed_by_another(view, before) or (before is not None and _has_run_out(before, now_s)):
+    if _was_changed_by_another(view, before) or (before is not None and _is_outdated(before, view, now_s)):
         changed_s = now_s  # nobody tells when, so it may have been just now
     return Hold(
         levels=(Level(now_s, now_s, _goes_to_w(view)),),
@@ -77,13 +77,18 @@ def adopt(view: EqualizationView, settings: ControlSettings, now_s: float, befor
         basis_seq=view.seq,
         leased_s=_leased_s(view),
         unheard=not view.fresh,
-        on_ramp=_is_on_its_ramp(view, settings, before),
+        guessed=not view.fresh or _is_on_its_ramp(view, settings, before),
     )
 
 
 def _has_run_out(hold: Hold, now_s: float) -> bool:
     """Tell whether a channel may have come to rest since its last answer, because its lease was over."""
     return now_s + LOCK_MARGIN_S >= hold.leased_s and hold.levels[0].power_w != 0.0
+
+
+def _is_outdated(hold: Hold, view: EqualizationView, now_s: float) -> bool:
+    """Tell whether a channel may have been changed since: by the end of its lease, or by what nobody here knew of."""
+    return _has_run_out(hold, now_s) or (hold.guessed and abs(hold.levels[0].power_w - view.applied_w) > SAME_W)
 
 
 def _leased_s(view: EqualizationView) -> float:
@@ -95,7 +100,7 @@ def _is_on_its_ramp(view: EqualizationView, settings: ControlSettings, before: H
     """Tell whether a channel may still be on its way; who has said the same before is not."""
     if abs(view.applied_w - view.power_w) <= _tolerance_w(view, settings):
         return False
-    return before is None or not before.on_ramp or abs(before.levels[0].power_w - view.applied_w) > SAME_W
+    return before is None or not before.guessed or abs(before.levels[0].power_w - view.applied_w) > SAME_W
 
 
 def _tolerance_w(view: EqualizationView, settings: ControlSettings) -> float:

@@ -98,13 +98,13 @@ class Hold:
     """What `travel_s` was when the last change was made."""
     unheard: bool = False
     """It is to be taken over, but has not been heard live."""
-    on_ramp: bool = False
-    """It is to be taken over, but was seen on its way: to what, is not known."""
+    guessed: bool = False
+    """It is to be taken over, but to what it goes is not known: it was seen on its way, or in the broker's memory."""
 
     @property
     def is_awaited(self) -> bool:
         """Whether nothing is asked of the channel before its next telemetry."""
-        return self.unheard or self.on_ramp
+        return self.unheard or self.guessed
 
     def is_counted(self, now_s: float) -> bool:
         """Tell whether the channel is counted upon."""

@@ -335,9 +335,10 @@ class Foreign:
         self.name = name
         self.power_w = 0.0
         self.seq = 0
-        self.task = asyncio.create_task(self._publish(), name=name)
+        self.task = asyncio.create_task(self.publish(), name=name)
 
-    async def _publish(self) -> None:
+    async def publish(self) -> None:
+        """Say every period what the load does."""
         self.say_status("online")
         while True:
             self.say_power()

@@ -55,7 +55,7 @@ protocol = "{protocol}"
 delay_s = {delay_s}
 engage_w = 500.0
 release_w = 200.0
-freeze_w = 200000.0
+freeze_w = {freeze_w}
 [telemetry]
 period_s = {period_s}
 [setpoint]
@@ -199,6 +199,7 @@ class Arena(Hall):
         advertise: bool = False,
         metrics: bool = True,
         standby: str = "",
+        freeze_w: float = 200_000.0,
         environment: dict[str, str] | None = None,
         prefix: Sequence[str] = (),
     ) -> Popen[bytes]:
@@ -217,6 +218,7 @@ class Arena(Hall):
             advertise=str(advertise).lower(),
             state_dir=f"state-{name}" if state_dir is None else state_dir,
             standby=standby,
+            freeze_w=freeze_w,
         )
         return self._start("equalizer", name, text, environment, prefix)
 
@@ -233,6 +235,7 @@ class Arena(Hall):
         program: str = "",
         file: str | None = None,
         equipment: str | None = None,
+        on_lost: str = "zero",
         environment: dict[str, str] | None = None,
         prefix: Sequence[str] = (),
     ) -> Popen[bytes]:
@@ -243,7 +246,7 @@ class Arena(Hall):
             id=name,
             equipment=name if equipment is None else equipment,
             state_dir=f"state-{name}" if state_dir is None else state_dir,
-            on_lost="zero",
+            on_lost=on_lost,
             broker=place,
             period_s=self.period_s,
         )

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from schemas.messages import Phase, Presence
+from tests.acceptance.hall import Foreign
 from tests.chaos.arena import LOAD_W, SERVER, Arena
 from tests.chaos.disk import small_disk
 from tests.chaos.registry import Measured, fault
@@ -106,6 +107,35 @@ async def test_two_equalizers(arena: Arena) -> Measured:
     )
     await arena.until_back(gone_s)
     return {"one in charge": one_s, "back": time.monotonic() - gone_s}
+
+
+@fault(
+    "More of the loop's power is unknown than `control.freeze_w` allows",
+    "Phase `frozen`: nothing is changed, leases run out and the channel ramps to 0 W. When it is heard again, the loop "
+    "is led on.",
+    {"frozen": 8.0, "0 W": 60.0, "back": 15.0},
+)
+async def test_too_much_unknown_power(arena: Arena) -> Measured:
+    arena.lead(freeze_w=0.75 * LOAD_W)
+    arena.equalize()
+    arena.load = load = Foreign(arena)
+    load.set_power(LOAD_W)
+    await arena.until_balanced()
+    silent_s = time.monotonic()
+    load.task.cancel()
+    await asyncio.gather(load.task, return_exceptions=True)
+    await arena.until(lambda: arena.balance.phase is Phase.FROZEN, what="frozen")
+    frozen_s = time.monotonic() - silent_s
+    sent = len(arena.setpoints("eq", "1"))
+    zero_s = await arena.until_zero(silent_s)
+    assert len(arena.setpoints("eq", "1")) == sent, "nothing is asked of it"
+    for code in ("telemetry_stale", "frozen"):
+        await arena.until_told(code, "equalizer", "server/equalizer")
+    heard_s = time.monotonic()
+    load.task = asyncio.create_task(load.publish(), name="load")
+    back_s = await arena.until_back(heard_s)
+    await arena.until_told("telemetry_fresh", "equalizer")
+    return {"frozen": frozen_s, "0 W": zero_s, "back": back_s}
 
 
 @pytest.mark.root

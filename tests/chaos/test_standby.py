@@ -315,6 +315,7 @@ async def same_name(pair: Pair) -> Measured:
     "A second equalizer is started with the name of the one in charge",
     "It ends with 2 and says why; an alarm says so, too. The one in charge goes on.",
     {"refused": 15.0},
+    quick=False,
 )
 async def test_two_equalizers_of_one_name(pair: Pair) -> Measured:
     return await same_name(pair)
@@ -405,6 +406,7 @@ async def test_the_broker_is_killed_under_both(pair: Pair) -> Measured:
     "The broker remembers a server as `online` that is long dead",
     "Nobody stands by for it: only something new proves a life. The epoch goes on from its.",
     {"balancing": 15.0},
+    quick=False,
 )
 async def test_a_dead_rival_that_the_broker_remembers(pair: Pair) -> Measured:
     arena = pair.arena

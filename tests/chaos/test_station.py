@@ -41,6 +41,24 @@ async def test_a_station_with_a_load_is_killed(arena: Arena) -> Measured:
 
 
 @fault(
+    'A station is killed whose equipment goes on by itself (`on_lost = "continue"`)',
+    "Its load counts on with its last value, as unknown power; it is never taken for 0 W.",
+    {"unknown": 6.0},
+)
+async def test_a_station_is_killed_whose_equipment_goes_on(arena: Arena) -> Measured:
+    await arena.balanced()
+    load = arena.equalize("load", equalize=False, program=power(10000.0, 600.0), on_lost="continue")
+    await arena.until(lambda: arena.equipment().power_w < -LOAD_W - 9000.0, arena.pace.settle_s)
+    killed_s = time.monotonic()
+    load.kill()
+    await arena.until(lambda: arena.balance.unknown_power_w > 9000.0, what="its power is unknown")
+    unknown_s = time.monotonic() - killed_s
+    await arena.until_told("telemetry_stale", "equalizer")
+    await arena.always(lambda: arena.equipment().power_w < -LOAD_W - 9000.0, 2.0 * arena.pace.delay_s)
+    return {"unknown": unknown_s}
+
+
+@fault(
     "A station that equalizes is killed, and started again",
     "It begins at 0 W, in its mode, without being told to; a server of an older epoch is refused as before.",
     {"back": 15.0},

@@ -103,6 +103,14 @@ def test_a_change_ahead_that_came_late_comes_late() -> None:
     assert hold.changed_s == 1003.0 + ahead_s
 
 
+def test_a_step_that_was_sent_ahead_and_that_nobody_heard_of_is_seen_where_the_channel_stands() -> None:
+    # Trial 3247: the broker remembered telemetry of before the step; the same setpoint was still obeyed after it.
+    hold = holds.adopt(replace(view(1, echo=4, applied_w=-3e3), fresh=False), SETTINGS, 1005.0)
+    hold = holds.reconcile(hold, view(30, echo=4, applied_w=16e3), SETTINGS, 1030.0)
+    assert [level.power_w for level in hold.levels] == [16e3]
+    assert hold.changed_s == 1030.0
+
+
 def test_a_channel_on_its_ramp_is_taken_over_where_it_comes_to() -> None:
     # Trial 3121: who came while a channel was on its way to what another had asked made a level of what it passed.
     ramping = replace(view(2, echo=6, applied_w=-13e3), power_w=-1e3)
