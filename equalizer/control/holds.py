@@ -186,8 +186,8 @@ def reconcile(hold: Hold, view: EqualizationView, settings: ControlSettings, now
         return adopt(view, settings, now_s, replace(hold, rejected=False))
     while len(hold.levels) > 1 and hold.levels[1].effect_s <= now_s:
         hold = replace(hold, levels=hold.levels[1:])
-    if hold.answered and _has_come_after_all(hold, view):
-        return adopt(view, settings, now_s, hold)
+    if (hold.answered or hold.rejected) and _has_come_after_all(hold, view):
+        return adopt(view, settings, now_s, replace(hold, rejected=False, guessed=hold.guessed or hold.rejected))
     hold = _answered(_abreast(hold, view), view, settings, now_s)
     if hold.rejected:
         return hold if hold.levels[0].power_w == view.applied_w else _standing(hold, view.applied_w, now_s)

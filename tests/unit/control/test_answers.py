@@ -160,6 +160,19 @@ def test_an_order_that_was_taken_for_lost_and_comes_after_all_is_what_the_channe
     assert hold.changed_s == 1007.0
 
 
+def test_what_a_channel_obeys_that_was_given_up_is_what_it_does() -> None:
+    # Trial 3272: orders to rest came after ten seconds in a network that was stuck; nobody counted upon them any more.
+    hold = changed()
+    for second in range(2, 15):
+        hold = holds.reconcile(hold, view(second, echo=4, applied_w=5e3), SETTINGS, 1000.0 + second)
+        if holds.is_due(hold, SETTINGS, 1000.0 + second):
+            hold = holds.sent(hold, view(second, 4, 5e3), 1000.0 + second)
+    assert hold.rejected
+    hold = holds.reconcile(hold, view(16, echo=6, applied_w=20e3), SETTINGS, 1016.0)
+    assert [level.power_w for level in hold.levels] == [20e3]
+    assert (hold.rejected, hold.changed_s) == (False, 1016.0)
+
+
 def test_a_change_that_was_taken_back_in_time_never_was() -> None:
     hold = holds.reconcile(taken_back(), view(3, echo=6, applied_w=7e3), SETTINGS, 1003.0)
     assert [level.power_w for level in hold.levels] == [7e3]
