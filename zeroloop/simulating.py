@@ -45,8 +45,8 @@ def run(
     except ModuleNotFoundError as error:
         raise ConfigurationError(f"the report needs {error.name}: pip install 'zeroloop[simulation]'") from None
     console.print(_table(outcome))
-    if outcome.decided_again is not None:
-        met, recorded = outcome.decided_again
+    met, recorded = outcome.decided_again or (0, 0)
+    if recorded > 0:
         console.print(f"Of {recorded} recorded changes, today's control makes {met} again on the same messages.")
     console.print(f"{out / 'report.html'}, summary.json, trace.parquet, changes.csv", highlight=False)
 
