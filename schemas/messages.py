@@ -217,7 +217,7 @@ class ReplyReason(StrEnum):
     MALFORMED = "malformed"
     """The command breaks the contract."""
     NOT_ACTIVE = "not_active"
-    """There is nothing to clear, or this server does not lead the loop."""
+    """There is nothing to clear, there is no such channel, or this server does not lead the loop."""
 
 
 class Severity(StrEnum):

@@ -22,7 +22,7 @@ from schemas.settings import BrokerSettings
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(240)]
 
-AT_ONCE = 6
+AT_ONCE = 12
 """More of them would disturb each other."""
 PARTY = f"{sys.executable} -m tests.integration.conform.party"
 STATION = """\
