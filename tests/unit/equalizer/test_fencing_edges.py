@@ -159,3 +159,4 @@ def test_an_epoch_that_leaves_no_number_above_it_is_nobodys_to_follow() -> None:
     fence = raised(echoed(fence, echo(epoch=MAX_COUNT), fresh=False))
     assert fence.epoch == 8
     assert rejoined(announced(taken_charge(fence), announcement("x", MAX_COUNT), retained=False)).epoch == 9
+    assert raised(announced(fence, announcement("x", 2**62), retained=True)).epoch == 2**62 + 1
