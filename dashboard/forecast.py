@@ -1,10 +1,15 @@
 """The near future: what the channels announce, what is planned for those that balance, and what to expect. Pure."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from heapq import heapreplace
+from itertools import pairwise
+from math import ceil
 from typing import NamedTuple
 
 from schemas.messages import ChannelPlan, Setpoint
+
+_LARGER = 2.0
 
 
 class Edge(NamedTuple):
@@ -91,21 +96,37 @@ def ahead(courses: Iterable[Course], horizon_s: float) -> list[Edge]:
     return edges
 
 
+def thinned(edges: Sequence[Edge], apart_s: float) -> list[Edge]:
+    """Return what stands at the end of each piece of time: thousands of channels have thousands of steps ahead."""
+    return list({ceil(edge.after_s / apart_s): edge for edge in edges}.values())
+
+
 def led(edges: Sequence[Edge], lead: Lead) -> list[Edge]:
     """Return the same future with what is to be expected of the equalizer beyond its setpoints.
 
     An expectation, not its plan: every announced change that leaves the band is met at its edge, as far as the limits
-    let, by a channel that was not changed within the delay; where each of them was, as soon as one is free again.
+    let, by a channel that was not changed within the delay; where each of them was, as soon as one is free again. The
+    last that is free is kept for a step that is near and more than twice as large. What stands outside the band now is
+    met once it has stood for the delay.
     """
+    edges = _with(edges, lead.delay_s)
     free_s = [0.0] * lead.channels
     offset_w = 0.0
     expected: list[Edge] = []
+
+    def is_larger_near(edge: Edge, before_w: float) -> bool:
+        if sum(one_s <= edge.after_s for one_s in free_s) > 1:
+            return False
+        begin = bisect_right(edges, edge.after_s, key=lambda one: one.after_s)
+        end = bisect_right(edges, edge.after_s + lead.delay_s, key=lambda one: one.after_s)
+        bearable_w = max(_LARGER * abs(edge.load_w + before_w - lead.target_w), lead.band_w)
+        return any(abs(one.load_w + before_w - lead.target_w) > bearable_w for one in edges[begin:end])
 
     def meet(edge: Edge) -> Edge:
         nonlocal offset_w
         if edge.after_s > lead.planned_s and free_s and free_s[0] <= edge.after_s:
             before_w = edge.equalization_w + offset_w
-            if abs(edge.load_w + before_w - lead.target_w) > lead.band_w:
+            if abs(edge.load_w + before_w - lead.target_w) > lead.band_w and not is_larger_near(edge, before_w):
                 wanted_w = min(max(lead.target_w - edge.load_w, -lead.discharge_limit_w), lead.charge_limit_w)
                 if wanted_w != before_w:
                     offset_w = wanted_w - edge.equalization_w
@@ -119,4 +140,15 @@ def led(edges: Sequence[Edge], lead: Lead) -> list[Edge]:
             if later.equalization_w == expected[-1].equalization_w:
                 break
             expected.append(later)
-    return expected
+    return [
+        expected[0],
+        *(now for before, now in pairwise(expected) if now.after_s != lead.delay_s or before[1:] != now[1:]),
+    ]
+
+
+def _with(edges: Sequence[Edge], after_s: float) -> list[Edge]:
+    """Return edges with one more, at which nothing changes."""
+    at = bisect_left(edges, after_s, key=lambda edge: edge.after_s)
+    if at in {0, len(edges)} or edges[at].after_s == after_s:
+        return list(edges)
+    return [*edges[:at], edges[at - 1]._replace(after_s=after_s), *edges[at:]]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from dashboard.alarms import AlarmBook
 from dashboard.energy import DayBook
-from dashboard.forecast import Course, Edge, Lead, ahead, led, of_plan, of_setpoint
+from dashboard.forecast import Course, Edge, Lead, ahead, led, of_plan, of_setpoint, thinned
 from dashboard.history import History, Mark
 from schemas.codec import MalformedError, decode
 from schemas.messages import (
@@ -44,6 +44,7 @@ _TRACE_S = 600.0
 _TRACED_SAMPLES = 1_200_000
 """Of all channels together: 24 MB. Up to 2,000 channels that is one a second for ten minutes; beyond, fewer."""
 _LONGEST_TRACE = 600
+_EDGES_SIDE_BY_SIDE = 300
 _STANDING = {"station_offline", "frozen", "saturated", "telemetry_stale"}
 """Events of what the retained messages and the balance tell better, with its end."""
 
@@ -356,6 +357,7 @@ class Hall:
     def forecast(self, now_s: float, horizon_s: float) -> list[Edge]:
         """Return what is announced, what is planned and what to expect of the equalizer from now on."""
         edges = ahead((self._course(view, now_s) for view in self.channels.values()), horizon_s)
+        edges = thinned(edges, horizon_s / _EDGES_SIDE_BY_SIDE)
         lead = self._lead(now_s)
         return edges if lead is None else led(edges, lead)
 
@@ -382,9 +384,31 @@ class Hall:
         if telemetry.equalization is not None:
             if view.setpoint is not None and view.setpoint.basis.boot_id == telemetry.boot_id:
                 steps = of_setpoint(view.setpoint, now_s - view.setpoint_s)
+                if is_followed(view):  # what it measures is on its way there
+                    asked_w = asked_now_w(view, now_s)
+                    power_w = power_w if asked_w is None else asked_w
         elif view.plan is not None and view.plan.boot_id == telemetry.boot_id:
             steps = of_plan(view.plan, now_s - view.plan_s)
         return Course(view.is_equalization, power_w, steps)
+
+
+def asked_now_w(view: ChannelView, now_s: float) -> float | None:
+    """Return the power that a channel's last setpoint asks for now; None: it has none, or it has run out."""
+    setpoint = view.setpoint
+    if setpoint is None or now_s - view.setpoint_s > setpoint.ttl_s:
+        return None
+    return [step.power_w for step in setpoint.steps if step.after_s <= now_s - view.setpoint_s][-1]
+
+
+def is_followed(view: ChannelView) -> bool:
+    """Whether a channel does as its last setpoint says, or has not answered yet and is online."""
+    equalization, setpoint = view.telemetry.equalization, view.setpoint
+    if equalization is None or setpoint is None:
+        return False
+    last = equalization.last
+    if last is None or (last.epoch, last.seq) < (setpoint.epoch, setpoint.seq):
+        return True
+    return (last.epoch, last.seq) == (setpoint.epoch, setpoint.seq) and last.result is SetpointResult.APPLIED
 
 
 def lease_left_s(view: ChannelView, now_s: float) -> float | None:

@@ -108,7 +108,7 @@ def _show(visit: Visit, what: str, action: ChannelAction | LoopAction, reply: Re
     say = visit.say
     if isinstance(reply, Reply) and reply.result is ReplyResult.ACCEPTED:
         text = say("reply.accepted", what=what, done=say(f"done.{action}"))
-        ui.notify(text, type="positive", timeout=_ACCEPTED_FOR_MS, position="top")
+        ui.notify(text, type="positive", timeout=_ACCEPTED_FOR_MS, position="bottom")
         return
     if isinstance(reply, NoReply):
         text = say(f"reply.{reply.reason}", what=what)
@@ -116,4 +116,4 @@ def _show(visit: Visit, what: str, action: ChannelAction | LoopAction, reply: Re
         code = "not_active" if reply.reason is None else reply.reason.value
         text = say("reply.rejected", what=what, why=say(f"why.{code}"), advice=say(f"advice.{code}"), text=reply.text)
     close = [{"label": say("reply.close"), "color": "white", "noCaps": True}]
-    ui.notify(text, type="negative", timeout=0, actions=close, position="top", multi_line=True)
+    ui.notify(text, type="negative", timeout=0, actions=close, position="bottom", multi_line=True)

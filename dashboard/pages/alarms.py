@@ -137,7 +137,7 @@ async def _allow(visit: Visit) -> None:
     except TimeoutError:
         return
     known = answer if answer in {"granted", "denied", "missing"} else "denied"
-    ui.notify(visit.say(f"alarms.{known}"), position="top")
+    ui.notify(visit.say(f"alarms.{known}"), position="bottom")
 
 
 def notify(visit: Visit, trouble: Trouble) -> None:

@@ -6,7 +6,7 @@ from nicegui import ui
 
 from dashboard import figures
 from dashboard.forecast import of_plan, of_setpoint
-from dashboard.hall import ChannelView, Key, lease_left_s
+from dashboard.hall import ChannelView, Key, asked_now_w, lease_left_s
 from dashboard.pages import acts, chart
 from dashboard.pages.parts import Text, box, card, mark
 from dashboard.pages.told import told
@@ -211,7 +211,7 @@ class Led:
         self._verdict.set_visibility(equalization is not None)
         if equalization is None:
             return
-        asked_w = _asked_w(view, self._visit.now_s)
+        asked_w = asked_now_w(view, self._visit.now_s)
         left_s = lease_left_s(view, self._visit.now_s)
         last = equalization.last
         texts = {
@@ -239,17 +239,6 @@ class Led:
             limit_w = equalization.charge_limit_w if asked_w > 0.0 else equalization.discharge_limit_w
             return say("setpoint.clamped", limit=figures.power(limit_w))
         return say(f"setpoint.{last.result}" if last.result is not SetpointResult.CLAMPED else "setpoint.clamped_so")
-
-
-def _asked_w(view: ChannelView, now_s: float) -> float | None:
-    """Return the power that the last setpoint asks for now."""
-    setpoint = view.setpoint
-    if setpoint is None:
-        return None
-    age_s = now_s - view.setpoint_s
-    if age_s > setpoint.ttl_s:
-        return None
-    return [step.power_w for step in setpoint.steps if step.after_s <= age_s][-1]
 
 
 class Trace:

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 from nicegui import ui
 
-from dashboard.forecast import Edge
 from dashboard.history import Bucket, Mark, with_gaps
 from dashboard.pages import chart
 from dashboard.pages.parts import Text, box, card
@@ -13,7 +12,6 @@ from dashboard.pages.told import act
 from dashboard.pages.visit import Visit
 
 _MARKS_SIDE_BY_SIDE = 240
-_EDGES_SIDE_BY_SIDE = 300
 _LISTED = 200
 
 
@@ -185,11 +183,7 @@ def _ahead(visit: Visit, span: Span, now_unix_s: float) -> _Lines:
     lines = _Lines([], [], [], [], [])
     if visit.hall.is_balance_stale(visit.now_s):
         return lines
-    # What lies too close to be told apart is one point: thousands of channels have thousands of steps ahead.
-    edges: dict[int, Edge] = {}
     for edge in visit.hall.forecast(visit.now_s, span.ahead_s):
-        edges[round(edge.after_s / span.ahead_s * _EDGES_SIDE_BY_SIDE)] = edge
-    for edge in edges.values():
         at_ms = visit.chart_ms(now_unix_s + edge.after_s)
         lines.load.append([at_ms, chart.kilo(edge.load_w)])
         lines.equalization.append([at_ms, chart.kilo(edge.equalization_w)])

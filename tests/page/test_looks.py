@@ -85,6 +85,13 @@ def test_axe_finds_nothing_serious_in_questions_answers_menus_and_alarms(  # noq
     assert serious(page) == [], "the target"
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
+    page.get_by_role("button", name=say("act.pause")).click()
+    expect(page.get_by_role("alert").filter(has_text=say("done.pause"))).to_be_visible()
+    page.wait_for_timeout(300)
+    assert serious(page) == [], "an answer"
+    page.get_by_role("button", name=say("act.resume")).click()
+    dialog.get_by_role("button", name=say("act.resume")).click()
+    expect(page.get_by_role("button", name=say("act.pause"))).to_be_visible()
     page.get_by_role("button", name=say("frame.menu")).click()
     expect(page.get_by_text(say("menu.other_language"))).to_be_visible()
     still(page)

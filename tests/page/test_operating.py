@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.page.conftest import Open
-from tests.page.stage import Stage, Stranger
+from tests.page.stage import PHONE, Stage, Stranger
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -71,6 +71,22 @@ def test_a_refusal_says_why_and_what_to_do(open_page: Open) -> None:
     expect(alert).to_contain_text("no battery is connected. Connect the battery, then try again.")
     alert.get_by_role("button", name="Close").click()
     expect(alert).to_be_hidden()
+
+
+def test_a_refusal_lies_neither_on_pause_and_stop_nor_on_the_way_about_on_a_phone(open_page: Open) -> None:
+    page = open_page("/channels/s1/empty", viewport=PHONE)
+    act(page, "Set to equalize")
+    page.get_by_role("dialog").get_by_role("button", name="Set to equalize").click()
+    expect(page.get_by_role("alert").filter(has_text="refused")).to_be_visible()
+    for _ in range(2):
+        act(page, "Stop")
+    expect(page.get_by_role("alert").filter(has_text="There is nothing to stop")).to_be_visible()
+    page.get_by_role("button", name="Pause").click()
+    page.get_by_role("link", name="Now").click()
+    expect(page.get_by_role("status")).to_have_text("Paused")
+    page.get_by_role("button", name="Resume").click()
+    page.get_by_role("dialog").get_by_role("button", name="Resume").click()
+    expect(page.get_by_role("button", name="Pause")).to_be_visible()
 
 
 def test_a_program_is_started_and_stopped(open_page: Open) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dashboard.alarms import AlarmBook
 from dashboard.energy import DayBook
-from dashboard.forecast import Course, Edge, Lead, ahead, led
+from dashboard.forecast import Course, Edge, Lead, ahead, led, thinned
 from dashboard.hall import Hall, Key, lease_left_s, natural
 from dashboard.history import History
 from schemas.messages import Severity
@@ -246,6 +246,16 @@ def test_the_forecast_adds_plans_and_planned_setpoints(scene: Scene) -> None:
     ]
 
 
+def test_a_channel_on_its_way_to_its_setpoint_is_expected_there(scene: Scene) -> None:
+    setpoint = {"server": "hall-a", "epoch": 1, "seq": 2, "basis": {"boot_id": "b", "seq": 1}, "ttl_s": 30.0}
+    steps = {"steps": [{"after_s": 0.0, "power_w": -8_000.0}], "unix_time_s": 0.0}
+    for result, expected_w in (("applied", -8_000.0), ("clamped", -3_000.0), ("rejected", -3_000.0)):
+        scene.telemetry("s1/eq", power_w=-3_000.0, equalization=equalization(seq=2, result=result))
+        scene.say("station/s1/channel/eq/setpoint", setpoint | steps)
+        assert scene.hall.forecast(scene.now_s + 1.0, 20.0)[0].equalization_w == expected_w
+    assert scene.hall.forecast(scene.now_s + 31.0, 20.0)[0].equalization_w == -3_000.0, "it has run out"
+
+
 def test_beyond_the_setpoints_the_equalizer_is_expected_to_meet_what_is_announced(scene: Scene) -> None:
     control = {"policy": "confirm", "delay_s": 15.0}
     server = {"server": "hall-a", "status": "online", "epoch": 1, "phase": "balancing", "version": "1"}
@@ -269,8 +279,31 @@ def test_beyond_the_setpoints_the_equalizer_is_expected_to_meet_what_is_announce
         (35.0, 2_000.0, 0.0),
         (60.0, 2_000.0, 0.0),
     ]
+    scene.telemetry("s1/load", power_w=2_900.0)
+    standing = [(edge.after_s, edge.equalization_w) for edge in scene.hall.forecast(scene.now_s, 20.0)]
+    assert standing == [(0.0, -1_000.0), (15.0, -2_500.0), (20.0, -2_500.0)], "what stands is met after the delay"
     scene.balance(engage_w=500.0, phase="paused")
     assert {edge.equalization_w for edge in scene.hall.forecast(scene.now_s, 60.0)} == {-1_000.0}
+
+
+def test_the_last_free_channel_is_kept_for_a_step_that_is_near_and_larger() -> None:
+    lead = Lead(0.0, 500.0, 9e4, 9e4, channels=1, delay_s=15.0, planned_s=0.0)
+    edges = [
+        Edge(at_s, load_w, 0.0) for at_s, load_w in ((0.0, 0.0), (20.0, 1_000.0), (25.0, 9_000.0), (60.0, 9_000.0))
+    ]
+    assert [edge.total_w for edge in led(edges, lead)] == [0.0, 1_000.0, 0.0, 0.0]
+    two = lead._replace(channels=2)
+    assert [edge.total_w for edge in led(edges, two)] == [0.0, 0.0, 0.0, 0.0]
+
+
+@given(st.lists(st.floats(0.001, 900.0), min_size=1, max_size=50).map(sorted))
+def test_thinned_edges_begin_now_end_where_they_ended_and_are_few(times_s: list[float]) -> None:
+    edges = [Edge(0.0, 0.0, 0.0), *(Edge(at_s, at_s, 0.0) for at_s in times_s)]
+    few = thinned(edges, 3.0)
+    assert few[0].after_s == 0.0
+    assert few[-1] == edges[-1]
+    assert len(few) <= 301
+    assert [edge.after_s for edge in few] == sorted(edge.after_s for edge in few)
 
 
 edges_ahead = st.lists(st.tuples(st.floats(0.01, 200.0), st.floats(-1e5, 1e5)), max_size=8).map(
