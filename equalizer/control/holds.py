@@ -185,7 +185,8 @@ def reconcile(hold: Hold, view: EqualizationView, settings: ControlSettings, now
     if view.boot_id != hold.boot_id:
         return adopt(view, settings, now_s, replace(hold, rejected=False))
     while len(hold.levels) > 1 and hold.levels[1].effect_s <= now_s:
-        hold = replace(hold, levels=hold.levels[1:])
+        unconfirmed = len(hold.levels) > 2 and (hold.unconfirmed or (hold.pending and not hold.answered))  # noqa: PLR2004 - another ahead
+        hold = replace(hold, levels=hold.levels[1:], unconfirmed=unconfirmed)
     if (hold.answered or hold.rejected) and _has_come_after_all(hold, view):
         return adopt(view, settings, now_s, replace(hold, rejected=False, guessed=hold.guessed or hold.rejected))
     hold = _answered(_abreast(hold, view), view, settings, now_s)
@@ -211,7 +212,8 @@ def _answered(hold: Hold, view: EqualizationView, settings: ControlSettings, now
     answered = replace(arrived, answered=True, tries=0, echo=_echo(view), under_way=0, superseded=None)
     match last.result:
         case SetpointResult.APPLIED | SetpointResult.CLAMPED:
-            return replace(answered, rejected=False, pending=False, leased_s=hold.sent_s + settings.ttl_s)
+            leased_s = hold.sent_s + settings.ttl_s
+            return replace(answered, rejected=False, pending=False, unconfirmed=False, leased_s=leased_s)
         case SetpointResult.REJECTED:
             return replace(_standing(answered, view.applied_w, now_s), rejected=True)
         case SetpointResult.EXPIRED:
@@ -499,6 +501,7 @@ def change(
         settled_s=effect_s + ramp_s + SETTLE_PERIODS * settings.period_s,
         answered=True,
         pending=True,
+        unconfirmed=effect_s > now_s and (hold.unconfirmed or _is_unanswered_change(hold)),
         tries=0,
         superseded=_taken_back(hold) if effect_s <= now_s else hold.superseded,
         background=False,
@@ -516,6 +519,21 @@ def call_off(hold: Hold) -> Hold:
         pending=False,
         superseded=_taken_back(hold),
     )
+
+
+def _is_unanswered_change(hold: Hold) -> bool:
+    """Tell whether the present level is one that the channel has not said to apply."""
+    return hold.pending and not hold.answered and len(hold.levels) == 1
+
+
+def spaced(hold: Hold, settings: ControlSettings, now_s: float) -> Hold:
+    """Return a hold without the steps that would come too soon after a present level that changes the channel now."""
+    if not hold.unconfirmed or settings.delay_s <= 0.0:
+        return hold
+    free_s = now_s + settings.delay_s + LOCK_MARGIN_S
+    if len(hold.levels) == 1 or hold.levels[1].at_s >= free_s:
+        return hold
+    return replace(hold, levels=hold.levels[:1], changed_s=now_s + hold.reckoned_s, unconfirmed=False)
 
 
 def _taken_back(hold: Hold) -> Level | None:

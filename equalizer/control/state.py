@@ -77,6 +77,8 @@ class Hold:
     """Telemetry that should have told of its arrival did not: when it came, or will, is known by its answer only."""
     superseded: Level | None = None
     """A change that had been sent ahead and was taken back; until that is answered, it may come all the same."""
+    unconfirmed: bool = False
+    """Steps are ahead of a present level that has never been answered: sent again, that level is a change itself."""
     tries: int = 0
     rejected: bool = False
     """It rejected the last order, or never answered it; a refresh that it applies clears this."""
