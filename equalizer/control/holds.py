@@ -141,7 +141,7 @@ def _taken_over(hold: Hold, view: EqualizationView, settings: ControlSettings, n
     """Go on with what was asked: its level, even where the ramp is on the way to it, and what was sent ahead."""
     while len(hold.levels) > 1 and hold.levels[1].at_s <= now_s:
         hold = replace(hold, levels=hold.levels[1:])
-    hold = _arrived(hold, view)
+    hold = _arrived(hold, view, settings)
     ramp_s = abs(hold.levels[-1].power_w - view.power_w) / view.ramp_w_per_s
     settled_s = max(now_s, hold.levels[-1].at_s) + ramp_s + SETTLE_PERIODS * settings.period_s
     hold = replace(
@@ -208,7 +208,7 @@ def _answered(hold: Hold, view: EqualizationView, settings: ControlSettings, now
         return replace(_standing(hold, view.applied_w, now_s), answered=True, tries=0, echo=_echo(view), under_way=0)
     if last is None or (last.epoch, last.seq) == hold.echo or view.seq <= hold.basis_seq:
         return _unanswered(hold, view, settings, now_s)
-    arrived = _timed(_arrived(hold, view))
+    arrived = _timed(_arrived(hold, view, settings))
     answered = replace(arrived, answered=True, tries=0, echo=_echo(view), under_way=0, superseded=None)
     match last.result:
         case SetpointResult.APPLIED | SetpointResult.CLAMPED:
@@ -257,12 +257,13 @@ def _has_come_after_all(hold: Hold, view: EqualizationView) -> bool:
     return last.epoch == hold.echo[0] and last.seq > hold.echo[1]
 
 
-def _arrived(hold: Hold, view: EqualizationView) -> Hold:
+def _arrived(hold: Hold, view: EqualizationView, settings: ControlSettings) -> Hold:
     """Return a hold whose order has come: if late, no sooner than telemetry tells, and so what it sent ahead.
 
     Where the lease before it has run out meanwhile, the channel has been at rest, and has come back with it.
     """
-    if not hold.late and not _has_run_out(hold, view.heard_s):
+    slow = hold.pending and view.heard_s - hold.sent_s > ANSWER_PERIODS * settings.period_s
+    if not hold.late and not slow and not _has_run_out(hold, view.heard_s):
         return hold
     ahead_s = max(0.0, hold.levels[-1].at_s - hold.sent_s)
     return replace(hold, late=False, changed_s=max(hold.changed_s, view.heard_s + ahead_s))

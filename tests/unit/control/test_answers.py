@@ -92,6 +92,12 @@ def test_a_change_that_was_seen_to_come_late_counts_from_when_it_was_seen_to_hav
     assert hold.changed_s == 1003.0
 
 
+def test_a_change_whose_answer_is_long_in_coming_counts_from_the_answer() -> None:
+    # Trial 2010: nothing was heard for seconds, and the order had waited as long as the telemetry.
+    hold = holds.reconcile(changed(), view(8, echo=6, applied_w=20e3), SETTINGS, 1008.0)
+    assert (hold.answered, hold.changed_s) == (True, 1008.0)
+
+
 def test_a_change_ahead_that_came_late_comes_late() -> None:
     before = view(1, echo=4, applied_w=5e3)
     hold = holds.adopt(before, SETTINGS, 1001.0)
