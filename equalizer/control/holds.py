@@ -187,7 +187,7 @@ def reconcile(hold: Hold, view: EqualizationView, settings: ControlSettings, now
     while len(hold.levels) > 1 and hold.levels[1].effect_s <= now_s:
         unconfirmed = len(hold.levels) > 2 and (hold.unconfirmed or (hold.pending and not hold.answered))  # noqa: PLR2004 - another ahead
         hold = replace(hold, levels=hold.levels[1:], unconfirmed=unconfirmed)
-    if (hold.answered or hold.rejected) and _has_come_after_all(hold, view):
+    if (hold.abandoned or hold.rejected) and _has_come_after_all(hold, view):
         return adopt(view, settings, now_s, replace(hold, rejected=False, guessed=hold.guessed or hold.rejected))
     hold = _answered(_abreast(hold, view), view, settings, now_s)
     if hold.rejected:
@@ -243,7 +243,7 @@ def _superseded(hold: Hold, ahead: Level, view: EqualizationView, settings: Cont
     """Take the change for made that was to be taken back, where the order for that got lost on the way."""
     if abs(view.applied_w - clipped_w(ahead.power_w, view)) <= SAME_W:
         made = replace(hold, levels=(ahead,), changed_s=ahead.at_s, superseded=None, echo=_echo(view))
-        return replace(made, answered=True, pending=False, tries=0, under_way=0)
+        return replace(made, abandoned=True, answered=True, pending=False, tries=0, under_way=0)
     ramp_s = (view.charge_limit_w + view.discharge_limit_w) / view.ramp_w_per_s
     over_s = ahead.at_s + ramp_s + SETTLE_PERIODS * settings.period_s
     return hold if view.heard_s < over_s else replace(hold, superseded=None)
@@ -501,6 +501,7 @@ def change(
         reckoned_s=hold.travel_s,
         settled_s=effect_s + ramp_s + SETTLE_PERIODS * settings.period_s,
         answered=True,
+        abandoned=False,
         pending=True,
         unconfirmed=effect_s > now_s and (hold.unconfirmed or _is_unanswered_change(hold)),
         tries=0,

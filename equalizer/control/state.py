@@ -79,6 +79,8 @@ class Hold:
     """A change that had been sent ahead and was taken back; until that is answered, it may come all the same."""
     unconfirmed: bool = False
     """Steps are ahead of a present level that has never been answered: sent again, that level is a change itself."""
+    abandoned: bool = False
+    """The last order was taken for lost; should it come after all, the channel does as it says."""
     tries: int = 0
     rejected: bool = False
     """It rejected the last order, or never answered it; a refresh that it applies clears this."""
