@@ -6,6 +6,7 @@ from itertools import pairwise
 from math import copysign, inf, isfinite
 from types import MappingProxyType
 
+from equalizer.control import adoption, answers, delivery
 from equalizer.control import holds as channel
 from equalizer.control.allocation import allocate
 from equalizer.control.image import ChannelKey, EqualizationView, LoopImage
@@ -169,19 +170,21 @@ def begin(state: ControlState, image: LoopImage, settings: ControlSettings, now_
     for key, view in views.items():
         before = state.holds.get(key)
         held[key] = (
-            channel.adopt(view, settings, now_s) if before is None else channel.reconcile(before, view, settings, now_s)
+            adoption.adopt(view, settings, now_s)
+            if before is None
+            else answers.reconcile(before, view, settings, now_s)
         )
-    views = {key: channel.delivered(view, held[key], now_s) for key, view in views.items()}
+    views = {key: delivery.delivered(view, held[key], now_s) for key, view in views.items()}
     usable = [key for key, view in views.items() if channel.is_usable(view, now_s)]
     counted = frozenset(key for key in usable if held[key].is_counted(now_s))
     readout = Readout(
         equalization=image.equalization,
         views=MappingProxyType(views),
         counted=counted,
-        error_w=sum(channel.delivery_error_w(held[key], views[key]) for key in sorted(counted)),
+        error_w=sum(delivery.delivery_error_w(held[key], views[key]) for key in sorted(counted)),
         efficiency=settings.efficiencies.of_all(views[key] for key in sorted(counted)),
         renew_s=min(
-            (now_s if channel.is_in_vain(held[key], now_s) else channel.due_s(held[key], settings) for key in usable),
+            (now_s if delivery.is_in_vain(held[key], now_s) else channel.due_s(held[key], settings) for key in usable),
             default=inf,
         ),
         until_s=now_s + READOUT_S,
@@ -193,7 +196,7 @@ def left(
     state: ControlState, views: Mapping[ChannelKey, EqualizationView], settings: ControlSettings, now_s: float
 ) -> dict[ChannelKey, Hold]:
     """Return what is remembered of the channels that are no equalization channels now; they may come back soon."""
-    gone = ((key, channel.left(hold, settings, now_s)) for key, hold in state.holds.items() if key not in views)
+    gone = ((key, adoption.left(hold, settings, now_s)) for key, hold in state.holds.items() if key not in views)
     return {key: hold for key, hold in gone if hold is not None}
 
 

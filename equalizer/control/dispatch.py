@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from equalizer.control import delivery
 from equalizer.control import holds as channel
 from equalizer.control.cycle import Cycle
 from equalizer.control.reasons import Reason
@@ -20,7 +21,7 @@ def renew(cycle: Cycle) -> None:
     said_of = cycle.said
     for key in cycle.views:
         hold = cycle.holds[key]
-        due = channel.is_due(hold, cycle.settings, cycle.now_s) or channel.is_in_vain(hold, cycle.now_s)
+        due = channel.is_due(hold, cycle.settings, cycle.now_s) or delivery.is_in_vain(hold, cycle.now_s)
         if key in cycle.changed or key in cycle.renewed or not due:
             continue
         present_w = hold.levels[0].power_w
@@ -32,8 +33,8 @@ def renew(cycle: Cycle) -> None:
             binds = abs(possible_w - present_w) > cycle.settings.engage_w
             cycle.holds[key] = channel.cut(hold, possible_w, cycle.now_s) if binds else replace(hold, levels=(level,))
             cycle.changed[key] = Reason.LIMITS
-        elif channel.is_in_vain(hold, cycle.now_s):
-            cycle.holds[key] = channel.withdrawn(hold, cycle.settings, cycle.now_s)
+        elif delivery.is_in_vain(hold, cycle.now_s):
+            cycle.holds[key] = delivery.withdrawn(hold, cycle.settings, cycle.now_s)
             cycle.changed[key] = Reason.NOT_DELIVERING
         elif not any(cycle.now_s < level.at_s <= cycle.now_s + hold.travel_s + QUIET_S for level in hold.levels[1:]):
             cycle.renewed[key] = Reason.RENEW if hold.answered else Reason.RESEND

@@ -46,7 +46,7 @@ def overhear(before: Overheard | None, setpoint: Setpoint, now_s: float) -> Over
 
 
 def hold(overheard: Overheard) -> Hold:
-    """Return what is known of a channel by what it was asked; `holds.adopt` compares it with what the channel says."""
+    """Return what is known of a channel by what it was asked; `adopt` compares it with what the channel says."""
     return Hold(
         levels=overheard.levels,
         boot_id=overheard.boot_id,

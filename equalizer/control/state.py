@@ -95,7 +95,7 @@ class Hold:
     unanswered_s: float = 0.0
     """So long after the last order, telemetry still came that did not answer it."""
     missed_s: tuple[float, ...] = ()
-    """The same of the orders before, the last `holds.TRIPS` of them."""
+    """The same of the orders before, the last `travel.TRIPS` of them."""
     travel_s: float = 0.0
     """How long an order is on its way at the least, as these show it."""
     reckoned_s: float = 0.0

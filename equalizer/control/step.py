@@ -4,6 +4,7 @@ from dataclasses import replace
 from math import inf, isfinite
 from types import MappingProxyType
 
+from equalizer.control import adoption
 from equalizer.control import holds as channel
 from equalizer.control.balance import balance
 from equalizer.control.band import advance as advance_band
@@ -58,7 +59,7 @@ def adopt(state: ControlState, image: LoopImage, settings: ControlSettings, now_
     """
     views = {view.key: view for view in image.equalization}
     held = left(state, views, settings, now_s)
-    held |= {key: channel.adopt(view, settings, now_s, state.holds.get(key)) for key, view in views.items()}
+    held |= {key: adoption.adopt(view, settings, now_s, state.holds.get(key)) for key, view in views.items()}
     state = replace(
         state, holds=MappingProxyType(held), readout=NOTHING_READ, confirmation=STILL, engaged=False, look=None
     )

@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 from equalizer.control import holds
+from equalizer.control.adoption import adopt, left
+from equalizer.control.answers import reconcile
 from equalizer.control.image import EqualizationView
 from equalizer.control.settings import ControlSettings
 from equalizer.control.state import Hold
@@ -33,33 +35,33 @@ def view(seq: int, echo: int, applied_w: float) -> EqualizationView:
 def changed() -> Hold:
     """A hold whose refresh (seq 5) was still on its way when its change (seq 6) went out."""
     before = view(1, echo=4, applied_w=5e3)
-    hold = holds.sent(holds.adopt(before, SETTINGS, 1001.0), before, 1001.0)
+    hold = holds.sent(adopt(before, SETTINGS, 1001.0), before, 1001.0)
     hold = holds.change(hold, before, 20e3, 1001.5, settings=SETTINGS, now_s=1001.5)
     return holds.sent(hold, before, 1001.5)
 
 
 def test_the_answer_to_a_refresh_is_none_to_the_change_that_went_out_after_it() -> None:
-    hold = holds.reconcile(changed(), view(2, echo=5, applied_w=5e3), SETTINGS, 1002.0)
+    hold = reconcile(changed(), view(2, echo=5, applied_w=5e3), SETTINGS, 1002.0)
     assert not hold.answered
     assert hold.pending, "should the change have got lost, sending it again makes it"
-    hold = holds.reconcile(hold, view(3, echo=6, applied_w=20e3), SETTINGS, 1003.0)
+    hold = reconcile(hold, view(3, echo=6, applied_w=20e3), SETTINGS, 1003.0)
     assert hold.answered
     assert not hold.pending
 
 
 def test_a_change_that_got_lost_counts_from_when_it_was_sent_again() -> None:
     late = view(2, echo=5, applied_w=5e3)
-    hold = holds.reconcile(changed(), late, SETTINGS, 1002.0)
+    hold = reconcile(changed(), late, SETTINGS, 1002.0)
     hold = holds.sent(hold, late, 1004.0)
     assert hold.changed_s == 1004.0
-    assert holds.reconcile(hold, view(5, echo=7, applied_w=20e3), SETTINGS, 1005.0).answered
+    assert reconcile(hold, view(5, echo=7, applied_w=20e3), SETTINGS, 1005.0).answered
 
 
 def test_an_answer_that_leaves_lost_orders_out_answers_the_newest() -> None:
     hold = changed()
-    assert holds.reconcile(hold, view(2, echo=6, applied_w=20e3), SETTINGS, 1002.0).answered
+    assert reconcile(hold, view(2, echo=6, applied_w=20e3), SETTINGS, 1002.0).answered
     other = replace(view(2, echo=1, applied_w=20e3), last=replace_epoch(2))
-    assert holds.reconcile(hold, other, SETTINGS, 1002.0).answered, "of another epoch nothing is known"
+    assert reconcile(hold, other, SETTINGS, 1002.0).answered, "of another epoch nothing is known"
 
 
 def test_what_a_broker_remembers_of_a_channel_is_not_taken_for_what_it_does() -> None:
@@ -67,10 +69,10 @@ def test_what_a_broker_remembers_of_a_channel_is_not_taken_for_what_it_does() ->
     # connected again, took the power of then over and sent it; two changes within the delay.
     hold = holds.sent(changed(), view(2, echo=6, applied_w=20e3), 1004.0)
     old = replace(view(1, echo=4, applied_w=5e3), heard_s=1010.0, fresh=False)
-    hold = holds.adopt(old, SETTINGS, 1012.0, hold)
-    assert holds.reconcile(hold, old, SETTINGS, 1012.1) == hold
+    hold = adopt(old, SETTINGS, 1012.0, hold)
+    assert reconcile(hold, old, SETTINGS, 1012.1) == hold
     now = replace(view(9, echo=7, applied_w=20e3), heard_s=1013.0)
-    hold = holds.reconcile(hold, now, SETTINGS, 1013.0)
+    hold = reconcile(hold, now, SETTINGS, 1013.0)
     assert [level.power_w for level in hold.levels] == [20e3]
     assert hold.changed_s == 1004.0
     assert hold.answered
@@ -78,41 +80,41 @@ def test_what_a_broker_remembers_of_a_channel_is_not_taken_for_what_it_does() ->
 
 def test_a_channel_that_is_known_by_the_brokers_memory_alone_is_taken_over_when_it_speaks() -> None:
     old = replace(view(1, echo=4, applied_w=5e3), fresh=False)
-    hold = holds.adopt(old, SETTINGS, 1005.0)
-    hold = holds.reconcile(hold, view(9, echo=5, applied_w=-8e3), SETTINGS, 1010.0)
+    hold = adopt(old, SETTINGS, 1005.0)
+    hold = reconcile(hold, view(9, echo=5, applied_w=-8e3), SETTINGS, 1010.0)
     assert [level.power_w for level in hold.levels] == [-8e3]
     assert hold.changed_s == 1010.0, "nobody tells when it was changed"
 
 
 def test_a_change_that_was_seen_to_come_late_counts_from_when_it_was_seen_to_have_come() -> None:
     # Trial 3054: a change was on its way for longer than the margin; the next one came within the delay after it.
-    hold = holds.reconcile(changed(), view(2, echo=4, applied_w=5e3), SETTINGS, 1002.0)
-    hold = holds.reconcile(hold, view(3, echo=6, applied_w=20e3), SETTINGS, 1003.0)
+    hold = reconcile(changed(), view(2, echo=4, applied_w=5e3), SETTINGS, 1002.0)
+    hold = reconcile(hold, view(3, echo=6, applied_w=20e3), SETTINGS, 1003.0)
     assert hold.answered
     assert hold.changed_s == 1003.0
 
 
 def test_a_change_whose_answer_is_long_in_coming_counts_from_the_answer() -> None:
     # Trial 2010: nothing was heard for seconds, and the order had waited as long as the telemetry.
-    hold = holds.reconcile(changed(), view(8, echo=6, applied_w=20e3), SETTINGS, 1008.0)
+    hold = reconcile(changed(), view(8, echo=6, applied_w=20e3), SETTINGS, 1008.0)
     assert (hold.answered, hold.changed_s) == (True, 1008.0)
 
 
 def test_a_change_ahead_that_came_late_comes_late() -> None:
     before = view(1, echo=4, applied_w=5e3)
-    hold = holds.adopt(before, SETTINGS, 1001.0)
+    hold = adopt(before, SETTINGS, 1001.0)
     hold = holds.change(hold, before, 20e3, 1011.0, settings=SETTINGS, now_s=1001.0)
     hold = holds.sent(hold, before, 1001.0)
     ahead_s = hold.levels[-1].at_s - 1001.0
-    hold = holds.reconcile(hold, view(2, echo=4, applied_w=5e3), SETTINGS, 1002.0)
-    hold = holds.reconcile(hold, view(3, echo=5, applied_w=5e3), SETTINGS, 1003.0)
+    hold = reconcile(hold, view(2, echo=4, applied_w=5e3), SETTINGS, 1002.0)
+    hold = reconcile(hold, view(3, echo=5, applied_w=5e3), SETTINGS, 1003.0)
     assert hold.changed_s == 1003.0 + ahead_s
 
 
 def test_a_step_that_was_sent_ahead_and_that_nobody_heard_of_is_seen_where_the_channel_stands() -> None:
     # Trial 3247: the broker remembered telemetry of before the step; the same setpoint was still obeyed after it.
-    hold = holds.adopt(replace(view(1, echo=4, applied_w=-3e3), fresh=False), SETTINGS, 1005.0)
-    hold = holds.reconcile(hold, view(30, echo=4, applied_w=16e3), SETTINGS, 1030.0)
+    hold = adopt(replace(view(1, echo=4, applied_w=-3e3), fresh=False), SETTINGS, 1005.0)
+    hold = reconcile(hold, view(30, echo=4, applied_w=16e3), SETTINGS, 1030.0)
     assert [level.power_w for level in hold.levels] == [16e3]
     assert hold.changed_s == 1030.0
 
@@ -120,12 +122,12 @@ def test_a_step_that_was_sent_ahead_and_that_nobody_heard_of_is_seen_where_the_c
 def test_a_channel_on_its_ramp_is_taken_over_where_it_comes_to() -> None:
     # Trial 3121: who came while a channel was on its way to what another had asked made a level of what it passed.
     ramping = replace(view(2, echo=6, applied_w=-13e3), power_w=-1e3)
-    hold = holds.adopt(ramping, SETTINGS, 1002.0)
+    hold = adopt(ramping, SETTINGS, 1002.0)
     assert not hold.is_counted(1002.0)
     assert not holds.is_due(hold, SETTINGS, 1002.0)
-    assert holds.reconcile(hold, ramping, SETTINGS, 1002.5) == hold
+    assert reconcile(hold, ramping, SETTINGS, 1002.5) == hold
     there = view(3, echo=6, applied_w=-16e3)
-    hold = holds.reconcile(hold, there, SETTINGS, 1003.0)
+    hold = reconcile(hold, there, SETTINGS, 1003.0)
     assert [level.power_w for level in hold.levels] == [-16e3]
     assert hold.is_counted(1003.0)
     assert holds.is_due(hold, SETTINGS, 1003.0)
@@ -133,7 +135,7 @@ def test_a_channel_on_its_ramp_is_taken_over_where_it_comes_to() -> None:
 
 def test_one_that_does_not_what_it_says_is_on_no_ramp() -> None:
     idle = replace(view(2, echo=6, applied_w=-13e3), power_w=0.0)
-    hold = holds.reconcile(holds.adopt(idle, SETTINGS, 1002.0), replace(idle, seq=3, heard_s=1003.0), SETTINGS, 1003.0)
+    hold = reconcile(adopt(idle, SETTINGS, 1002.0), replace(idle, seq=3, heard_s=1003.0), SETTINGS, 1003.0)
     assert hold.is_counted(1003.0)
     assert [level.power_w for level in hold.levels] == [-13e3]
 
@@ -141,8 +143,8 @@ def test_one_that_does_not_what_it_says_is_on_no_ramp() -> None:
 def taken_back() -> Hold:
     """A hold whose change to 12 kW at 1003 s was sent ahead, answered, and taken back by a change to 7 kW at once."""
     before = view(1, echo=4, applied_w=5e3)
-    hold = holds.change(holds.adopt(before, SETTINGS, 1001.0), before, 12e3, 1003.0, settings=SETTINGS, now_s=1001.0)
-    hold = holds.reconcile(holds.sent(hold, before, 1001.0), view(2, echo=5, applied_w=5e3), SETTINGS, 1002.0)
+    hold = holds.change(adopt(before, SETTINGS, 1001.0), before, 12e3, 1003.0, settings=SETTINGS, now_s=1001.0)
+    hold = reconcile(holds.sent(hold, before, 1001.0), view(2, echo=5, applied_w=5e3), SETTINGS, 1002.0)
     again = holds.change(holds.call_off(hold), view(2, 5, 5e3), 7e3, 1002.2, settings=SETTINGS, now_s=1002.2)
     return holds.sent(again, view(2, 5, 5e3), 1002.2)
 
@@ -152,7 +154,7 @@ def test_a_change_whose_taking_back_got_lost_has_come_and_binds() -> None:
     hold = taken_back()
     ahead_s = hold.superseded.at_s
     assert not holds.is_due(hold, SETTINGS, 1002.2 + 2.5), "it may have come"
-    hold = holds.reconcile(hold, view(4, echo=5, applied_w=12e3), SETTINGS, 1004.0)
+    hold = reconcile(hold, view(4, echo=5, applied_w=12e3), SETTINGS, 1004.0)
     assert [level.power_w for level in hold.levels] == [12e3]
     assert (hold.changed_s, hold.answered, hold.superseded) == (ahead_s, True, None)
     assert holds.unlock_s(hold, SETTINGS) > ahead_s + SETTINGS.delay_s
@@ -160,8 +162,8 @@ def test_a_change_whose_taking_back_got_lost_has_come_and_binds() -> None:
 
 def test_an_order_that_was_taken_for_lost_and_comes_after_all_is_what_the_channel_does() -> None:
     # Trial 3155: it had waited in a network that was stuck.
-    hold = holds.reconcile(taken_back(), view(4, echo=5, applied_w=12e3), SETTINGS, 1004.0)
-    hold = holds.reconcile(hold, view(7, echo=6, applied_w=7e3), SETTINGS, 1007.0)
+    hold = reconcile(taken_back(), view(4, echo=5, applied_w=12e3), SETTINGS, 1004.0)
+    hold = reconcile(hold, view(7, echo=6, applied_w=7e3), SETTINGS, 1007.0)
     assert [level.power_w for level in hold.levels] == [7e3]
     assert hold.changed_s == 1007.0
 
@@ -170,11 +172,11 @@ def test_what_a_channel_obeys_that_was_given_up_is_what_it_does() -> None:
     # Trial 3272: orders to rest came after ten seconds in a network that was stuck; nobody counted upon them any more.
     hold = changed()
     for second in range(2, 15):
-        hold = holds.reconcile(hold, view(second, echo=4, applied_w=5e3), SETTINGS, 1000.0 + second)
+        hold = reconcile(hold, view(second, echo=4, applied_w=5e3), SETTINGS, 1000.0 + second)
         if holds.is_due(hold, SETTINGS, 1000.0 + second):
             hold = holds.sent(hold, view(second, 4, 5e3), 1000.0 + second)
     assert hold.rejected
-    hold = holds.reconcile(hold, view(16, echo=6, applied_w=20e3), SETTINGS, 1016.0)
+    hold = reconcile(hold, view(16, echo=6, applied_w=20e3), SETTINGS, 1016.0)
     assert [level.power_w for level in hold.levels] == [20e3]
     assert (hold.rejected, hold.changed_s) == (False, 1016.0)
 
@@ -189,19 +191,19 @@ def test_a_step_ahead_keeps_its_distance_from_a_change_that_nobody_answered() ->
     near = holds.spaced(ahead, SETTINGS, 1004.0)
     assert [level.power_w for level in near.levels] == [20e3]
     assert near.changed_s == 1004.0
-    answered = holds.reconcile(holds.sent(ahead, before, 1003.0), view(4, echo=7, applied_w=20e3), SETTINGS, 1004.0)
+    answered = reconcile(holds.sent(ahead, before, 1003.0), view(4, echo=7, applied_w=20e3), SETTINGS, 1004.0)
     assert holds.spaced(answered, SETTINGS, 1004.0) == answered
 
 
 def test_a_change_that_was_taken_back_in_time_never_was() -> None:
-    hold = holds.reconcile(taken_back(), view(3, echo=6, applied_w=7e3), SETTINGS, 1003.0)
+    hold = reconcile(taken_back(), view(3, echo=6, applied_w=7e3), SETTINGS, 1003.0)
     assert [level.power_w for level in hold.levels] == [7e3]
     assert (hold.changed_s, hold.superseded) == (1002.2, None)
 
 
 def test_what_took_a_change_back_is_said_again_where_neither_has_come() -> None:
     hold = taken_back()
-    hold = holds.reconcile(hold, view(9, echo=5, applied_w=5e3), SETTINGS, 1009.0)
+    hold = reconcile(hold, view(9, echo=5, applied_w=5e3), SETTINGS, 1009.0)
     assert hold.superseded is None
     assert holds.is_due(hold, SETTINGS, 1009.0)
 
@@ -214,33 +216,33 @@ def test_a_late_refresh_changes_a_channel_whose_lease_has_run_out_and_no_other()
     # Trial 3056: the lease ended while a new server's first orders were held up; that they came was a change.
     for applied_w, lease_s, expected_s in ((5e3, 20.0, None), (0.0, 20.0, 1003.0), (5e3, 1.1, 1003.0)):
         before = leased(view(1, echo=4, applied_w=5e3), lease_s)
-        refreshed = holds.sent(holds.adopt(before, SETTINGS, 1001.0), before, 1001.0)
-        hold = holds.reconcile(refreshed, leased(view(2, 4, applied_w), lease_s - 1.0), SETTINGS, 1002.0)
-        hold = holds.reconcile(hold, leased(view(3, 5, 5e3), 29.0), SETTINGS, 1003.0)
+        refreshed = holds.sent(adopt(before, SETTINGS, 1001.0), before, 1001.0)
+        hold = reconcile(refreshed, leased(view(2, 4, applied_w), lease_s - 1.0), SETTINGS, 1002.0)
+        hold = reconcile(hold, leased(view(3, 5, 5e3), 29.0), SETTINGS, 1003.0)
         assert hold.changed_s == (refreshed.changed_s if expected_s is None else expected_s)
 
 
 def test_who_takes_over_when_the_lease_has_just_run_out_changes_the_channel() -> None:
     # Trial 3218: the new server's first order renewed what the channel had done, and changed it a moment later.
-    known = holds.sent(holds.adopt(view(1, 4, 5e3), SETTINGS, 1001.0), view(1, 4, 5e3), 1001.0)
-    known = holds.reconcile(known, leased(view(2, 5, 5e3), 29.0), SETTINGS, 1002.0)
+    known = holds.sent(adopt(view(1, 4, 5e3), SETTINGS, 1001.0), view(1, 4, 5e3), 1001.0)
+    known = reconcile(known, leased(view(2, 5, 5e3), 29.0), SETTINGS, 1002.0)
     last = leased(view(20, 5, 5e3), 0.5)
-    assert holds.adopt(last, SETTINGS, 1020.1, known).changed_s == known.changed_s
-    assert holds.adopt(last, SETTINGS, 1020.6, known).changed_s == 1020.6
+    assert adopt(last, SETTINGS, 1020.1, known).changed_s == known.changed_s
+    assert adopt(last, SETTINGS, 1020.6, known).changed_s == 1020.6
 
 
 def test_a_refresh_after_the_lease_is_a_change() -> None:
     # Trial 3166: telemetry that had waited in a network told of a lease that was over when its refresh came.
     before = leased(view(1, echo=4, applied_w=5e3), 20.0)
-    hold = holds.sent(holds.adopt(before, SETTINGS, 1001.0), before, 1001.0)
-    hold = holds.reconcile(hold, leased(view(2, 5, 5e3), 29.0), SETTINGS, 1002.0)
+    hold = holds.sent(adopt(before, SETTINGS, 1001.0), before, 1001.0)
+    hold = reconcile(hold, leased(view(2, 5, 5e3), 29.0), SETTINGS, 1002.0)
     in_time = holds.sent(hold, before, 1001.0 + SETTINGS.ttl_s - 1.0)
     assert in_time.changed_s == hold.changed_s
     late_s = 1001.0 + SETTINGS.ttl_s
     assert holds.sent(hold, before, late_s).changed_s == late_s
     # What waited in the network says that the lease has hardly begun.
     back = leased(replace(view(3, 6, 5e3), heard_s=late_s), 29.0)
-    assert holds.adopt(back, SETTINGS, late_s, hold).changed_s == late_s
+    assert adopt(back, SETTINGS, late_s, hold).changed_s == late_s
     at_rest = replace(hold, levels=(replace(hold.levels[0], power_w=0.0),))
     assert holds.sent(at_rest, before, late_s).changed_s == hold.changed_s
 
@@ -252,32 +254,32 @@ def replace_epoch(epoch: int) -> SetpointEcho:
 def test_an_order_is_on_its_way_until_telemetry_could_have_answered_it() -> None:
     """A process that stood still has not listened: what it takes over first is older than its own last order."""
     waited = replace(view(2, echo=5, applied_w=5e3), heard_s=1008.0)
-    hold = holds.adopt(waited, SETTINGS, 1008.0, changed())
+    hold = adopt(waited, SETTINGS, 1008.0, changed())
     assert not hold.answered
     assert hold.levels[-1].power_w == 20e3
-    assert holds.reconcile(hold, view(9, echo=6, applied_w=20e3), SETTINGS, 1009.0).answered
+    assert reconcile(hold, view(9, echo=6, applied_w=20e3), SETTINGS, 1009.0).answered
 
 
 def test_an_order_that_much_telemetry_left_unanswered_is_lost() -> None:
-    hold = holds.adopt(view(8, echo=5, applied_w=5e3), SETTINGS, 1008.0, changed())
+    hold = adopt(view(8, echo=5, applied_w=5e3), SETTINGS, 1008.0, changed())
     assert hold.answered
     assert hold.levels[-1].power_w == 5e3
 
 
 def heard_after(*lateness_s: float) -> Hold:
     """A hold whose orders went out so long before telemetry that did not answer them yet; the next did."""
-    hold, seq = holds.adopt(view(1, echo=4, applied_w=0.0), SETTINGS, 1001.0), 1
+    hold, seq = adopt(view(1, echo=4, applied_w=0.0), SETTINGS, 1001.0), 1
     for number, late_s in enumerate(lateness_s):
         sent_s = 1010.0 + 5.0 * number
         hold = holds.sent(hold, view(seq, echo=4 + number, applied_w=0.0), sent_s)
         if late_s > 0.0:
             seq += 1
             crossing = replace(view(seq, echo=4 + number, applied_w=0.0), heard_s=sent_s + late_s)
-            hold = holds.reconcile(hold, crossing, SETTINGS, sent_s + late_s)
+            hold = reconcile(hold, crossing, SETTINGS, sent_s + late_s)
             assert not hold.answered
         seq += 1
         answer = replace(view(seq, echo=5 + number, applied_w=0.0), heard_s=sent_s + 1.0)
-        hold = holds.reconcile(hold, answer, SETTINGS, sent_s + 1.0)
+        hold = reconcile(hold, answer, SETTINGS, sent_s + 1.0)
         assert hold.answered
     return hold
 
@@ -297,7 +299,7 @@ def test_a_process_that_stood_still_now_and_then_is_no_slow_network() -> None:
 
 def test_a_change_at_once_is_in_force_when_it_arrives_and_one_ahead_is_counted_from_there() -> None:
     before = view(1, echo=4, applied_w=0.0)
-    idle = replace(holds.adopt(before, SETTINGS, 1001.0), travel_s=0.25)
+    idle = replace(adopt(before, SETTINGS, 1001.0), travel_s=0.25)
     now = holds.change(idle, before, 20e3, 1001.0, settings=SETTINGS, now_s=1001.0)
     assert now.changed_s == 1001.25
     assert holds.unlock_s(now, SETTINGS) >= 1001.25 + SETTINGS.delay_s
@@ -308,7 +310,7 @@ def test_a_change_at_once_is_in_force_when_it_arrives_and_one_ahead_is_counted_f
 
 def test_should_orders_travel_longer_than_was_reckoned_the_next_change_waits_for_it() -> None:
     before = view(1, echo=4, applied_w=0.0)
-    hold = replace(holds.adopt(before, SETTINGS, 1001.0), travel_s=0.1)
+    hold = replace(adopt(before, SETTINGS, 1001.0), travel_s=0.1)
     hold = holds.change(hold, before, 20e3, 1001.0, settings=SETTINGS, now_s=1001.0)
     slower = replace(hold, travel_s=0.4)
     assert round(holds.unlock_s(slower, SETTINGS) - holds.unlock_s(hold, SETTINGS), 6) == 0.3
@@ -316,8 +318,8 @@ def test_should_orders_travel_longer_than_was_reckoned_the_next_change_waits_for
 
 def test_what_has_gone_out_counts_as_changed_even_while_it_travels() -> None:
     before = view(1, echo=4, applied_w=0.0)
-    hold = replace(holds.adopt(before, SETTINGS, 1001.0), travel_s=0.4)
+    hold = replace(adopt(before, SETTINGS, 1001.0), travel_s=0.4)
     hold = holds.sent(holds.change(hold, before, 20e3, 1001.0, settings=SETTINGS, now_s=1001.0), before, 1001.0)
-    gone = holds.left(hold, SETTINGS, 1001.1)
+    gone = left(hold, SETTINGS, 1001.1)
     assert gone is not None
     assert gone.changed_s == 1001.4

@@ -6,7 +6,8 @@ from math import inf
 import pytest
 
 from equalizer import standby
-from equalizer.control.holds import adopt, due_s, unlock_s
+from equalizer.control.adoption import adopt
+from equalizer.control.holds import due_s, unlock_s
 from equalizer.control.image import EqualizationView
 from equalizer.control.overheard import Overheard, hold, overhear
 from equalizer.control.settings import LOCK_MARGIN_S, ControlSettings
