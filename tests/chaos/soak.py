@@ -43,6 +43,9 @@ HEAP = "$SYS/broker/heap/current"
 MARKS = 8
 """So many times along the run each process's memory is shown."""
 
+MOST_THREADS = 2 + min(32, (os.cpu_count() or 1) + 4)
+"""The event loop's pool begins a thread whenever all that it has are busy, up to this many by Python's own rule."""
+
 FILES, THREADS = 2, 3
 """Columns of a sample."""
 
@@ -206,7 +209,7 @@ def judge(name: str, watched: Watched, begin_s: float, seconds: float) -> tuple[
         faults.append(f"the memory of {name} grows by {slope / MIB:.1f} MiB/h")
     if watched.grows(begin_s, FILES):
         faults.append(f"the open files of {name} grow")
-    if seconds >= SHORT_S and watched.grows(begin_s, THREADS):
+    if watched.grows(begin_s, THREADS) and samples[-1][THREADS] > MOST_THREADS:
         faults.append(f"the threads of {name} grow")
     return line, faults
 

@@ -129,8 +129,12 @@ def test_everything_can_be_done_by_keyboard(open_page: Open) -> None:
     page.keyboard.press("Enter")
     row = page.locator(".ag-row").filter(has_text="s1 / idle").first
     row.locator(".ag-cell").first.click()
+    page.wait_for_url("**/channels/s1/idle")
     page.go_back()
-    page.locator('.ag-row[row-id="s1/idle"] .ag-cell[col-id="name"]').focus()
+    page.wait_for_url("**/channels")
+    cell = page.locator('.ag-row[row-id="s1/idle"] .ag-cell[col-id="name"]')
+    expect(cell.get_by_role("link")).to_be_visible()
+    cell.focus()
     page.keyboard.press("Enter")
     page.wait_for_url("**/channels/s1/idle")
     page.get_by_role("button", name="Set to equalize").focus()

@@ -70,6 +70,9 @@ def test_ten_thousand_retained_channels_all_arrive(
 
 def test_what_is_retained_survives_a_kill(embedded_broker: RunningBroker, client: Callable[..., Any]) -> None:
     client(embedded_broker, "server").connect().publish("zeroloop/v1/main/server", b"online", retain=True)
+    witness = client(embedded_broker, "witness").connect()
+    witness.subscribe(WELL_KNOWN_FILTER, 1)
+    assert witness.wait_for(1)  # it acknowledges what it is still about to keep
     embedded_broker.kill()
     with start("embedded", port=embedded_broker.port, data_dir=embedded_broker.log_path.parent) as again:
         newcomer = client(again, "newcomer").connect()

@@ -119,7 +119,7 @@ async def test_a_server_of_the_cluster_dies_and_the_lease_goes_to_the_other_equa
         await until(lambda: powers_w.append(channel.power_w) or channel.setpoints[-1]["server"] == "b", 30.0)
         assert time.monotonic() - killed_s < 15.0
         assert max(abs(power_w + LOAD_W) for power_w in powers_w) < 1.0
-        assert channel.setpoints[-1]["epoch"] == epoch + 1
+        assert channel.setpoints[-1]["epoch"] > epoch
         assert a.service.standing == "standby"
 
         # The server is back; so is the equalizer beside it, and it stands by.

@@ -375,6 +375,7 @@ async def test_a_damaged_memory_starts_safe_is_told_and_kept_aside(
 async def test_a_differing_telemetry_period_is_logged_and_kept(
     start_station: StartStation, listen: Listen, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)  # whatever a test before has left
     announcement = {
         "server": "hall-a",
         "status": "online",
