@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from broker.ports import free_port
 from broker.programs import find_mosquitto
 from broker.run import RunningBroker, start
+from tests.chaos.registry import RESULTS_VARIABLE
 
 _PROGRAM_FOLDERS = ("/usr/sbin", "/sbin", "/usr/local/sbin")
 
@@ -26,11 +27,15 @@ def pytest_configure() -> None:
     asyncio.set_event_loop(None)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Watch over every test that runs in an event loop; first in, last out."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave what takes too long for `make test` to `make chaos`; watch over every test that runs in an event loop."""
+    if not os.environ.get(RESULTS_VARIABLE):
+        long = [item for item in items if item.get_closest_marker("chaos")]
+        items[:] = [item for item in items if item not in long]
+        config.hook.pytest_deselected(items=long)
     for item in items:
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
-            item.fixturenames.insert(0, "no_task_left")
+            item.fixturenames.insert(0, "no_task_left")  # first in, last out
 
 
 @pytest.fixture

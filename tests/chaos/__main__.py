@@ -1,4 +1,4 @@
-"""`make chaos`: every fault with the product's defaults, and docs/faults.md written anew.
+"""`make chaos`: every fault with the product's defaults, every wrong party, and docs/faults.md written anew.
 
 Arguments go to pytest. What did not run keeps its last measured value.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 from tests.chaos import table
 from tests.chaos.registry import RESULTS_VARIABLE
 
+FOLDERS = ("tests/chaos", "tests/integration/conform")
 WORKERS = 6
 """They wait more than they work."""
 
@@ -20,7 +21,7 @@ WORKERS = 6
 def main() -> int:
     """Return pytest's exit code."""
     with tempfile.TemporaryDirectory() as folder:
-        words = [sys.executable, "-m", "pytest", "tests/chaos", "-n", str(WORKERS), "--dist", "worksteal"]
+        words = [sys.executable, "-m", "pytest", *FOLDERS, "-n", str(WORKERS), "--dist", "worksteal"]
         environment = {**os.environ, RESULTS_VARIABLE: folder}
         done = subprocess.run([*words, *sys.argv[1:]], cwd=table.ROOT, env=environment, check=False)
         measured = table.read_measured()

@@ -1,4 +1,4 @@
-"""An arena for each experiment; what takes too long for `make test` is left to `make chaos`."""
+"""An arena for each experiment."""
 
 import asyncio
 import os
@@ -13,14 +13,6 @@ from broker.run import RunningBroker, start
 from tests.chaos.arena import PRODUCT, QUICK, Arena, Pace
 from tests.chaos.proxy import Proxy
 from tests.chaos.registry import RESULTS_VARIABLE
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if os.environ.get(RESULTS_VARIABLE):
-        return
-    long = [item for item in items if item.get_closest_marker("chaos")]
-    items[:] = [item for item in items if item not in long]
-    config.hook.pytest_deselected(items=long)
 
 
 def pace() -> Pace:

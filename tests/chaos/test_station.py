@@ -88,15 +88,21 @@ async def test_an_equalizing_station_is_killed_and_restarted(arena: Arena) -> Me
         steps=(SetpointStep(after_s=0.0, power_w=30000.0),),
         unix_time_s=0.0,
     )
-    arena.session.publish(topics.channel_topic("main", "eq", "1", ChannelTopic.SETPOINT), codec.encode(old))
-    await arena.until(
-        lambda: any(
+    payload = codec.encode(old)
+
+    def refused() -> bool:
+        # Again and again: telemetry tells of the last setpoint only, and the equalizer goes on sending its own.
+        arena.session.publish(topics.channel_topic("main", "eq", "1", ChannelTopic.SETPOINT), payload)
+        return any(
             one.equalization is not None
             and one.equalization.last is not None
             and one.equalization.last.server == "old"
             and one.equalization.last.reason is SetpointReason.STALE_EPOCH
             for one in arena.telemetries("eq", "1")
-        ),
+        )
+
+    await arena.until(
+        refused,
         what="the older server is refused",
     )
     return {"back": back_s}

@@ -170,6 +170,10 @@ class Stage:
 
 def serious(page: Page) -> list[tuple[str, list[str]]]:
     """Return what axe finds that is serious or worse, with some of the elements."""
+    page.evaluate(  # a menu that fades in has too little contrast for a moment
+        "Promise.allSettled(document.getAnimations().filter(a => a.effect?.getTiming().iterations !== Infinity)"
+        ".map(a => a.finished))"
+    )
     found = Axe().run(page).response["violations"]
     return [
         (item["id"], [node["html"][:200] + node.get("failureSummary", "") for node in item["nodes"]][:3])

@@ -145,11 +145,13 @@ async def found(
     return dict(await asyncio.gather(*(one(number, *party) for number, party in enumerate(parties))))
 
 
+@pytest.mark.chaos
 async def test_every_wrong_station_is_found(broker: RunningBroker, tmp_path: Path) -> None:
     seen = await found(tried_station, broker, tmp_path, WRONG_STATIONS)
     assert {wrong: verdict for wrong, verdict in seen.items() if verdict.state is not State.BROKEN} == {}
 
 
+@pytest.mark.chaos
 async def test_every_wrong_equalizer_is_found(broker: RunningBroker, tmp_path: Path) -> None:
     seen = await found(tried_equalizer, broker, tmp_path, WRONG_EQUALIZERS)
     assert {wrong: verdict for wrong, verdict in seen.items() if verdict.state is not State.BROKEN} == {}
