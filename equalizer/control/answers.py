@@ -30,8 +30,7 @@ def reconcile(hold: Hold, view: EqualizationView, settings: ControlSettings, now
     if view.boot_id != hold.boot_id:
         return adopt(view, settings, now_s, replace(hold, rejected=False))
     while len(hold.levels) > 1 and hold.levels[1].effect_s <= now_s:
-        unconfirmed = len(hold.levels) > 2 and (hold.unconfirmed or (hold.pending and not hold.answered))  # noqa: PLR2004 - another ahead
-        hold = replace(hold, levels=hold.levels[1:], unconfirmed=unconfirmed)
+        hold = replace(hold, levels=hold.levels[1:])
     if (hold.abandoned or hold.rejected) and _has_come_after_all(hold, view):
         return adopt(view, settings, now_s, replace(hold, rejected=False, guessed=hold.guessed or hold.rejected))
     hold = _answered(abreast(hold, view), view, settings, now_s)
@@ -58,7 +57,7 @@ def _answered(hold: Hold, view: EqualizationView, settings: ControlSettings, now
     match last.result:
         case SetpointResult.APPLIED | SetpointResult.CLAMPED:
             leased_s = hold.sent_s + settings.ttl_s
-            return replace(answered, rejected=False, pending=False, unconfirmed=False, leased_s=leased_s)
+            return replace(answered, rejected=False, pending=False, leased_s=leased_s)
         case SetpointResult.REJECTED:
             return replace(standing(answered, view.applied_w, now_s), rejected=True)
         case SetpointResult.EXPIRED:

@@ -115,6 +115,8 @@ def _begun(state: ControlState, cycle: Cycle, ahead: Course, mismatch_w: float) 
     next_s = inf
     for at_s in sorted({move.at_s for move in moves if move.at_s <= now_s + lead_s}):
         due = [move for move in moves if move.at_s == at_s]
+        if any(cycle.holds[move.key].is_in_doubt for move in due):
+            continue  # had that change got lost, it would be made when it is sent again, and these too soon after it
         if at_s <= now_s:
             if may_act:
                 cycle.make(due, now_s, state.cause)

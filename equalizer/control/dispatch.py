@@ -50,7 +50,6 @@ def orders(cycle: Cycle) -> tuple[Order, ...]:
         reason = cycle.changed.get(key, cycle.renewed.get(key))
         if reason is None or not channel.is_usable(view, cycle.now_s):
             continue
-        cycle.holds[key] = channel.spaced(cycle.holds[key], cycle.settings, cycle.now_s)
         made.append(
             Order(
                 station=key[0],

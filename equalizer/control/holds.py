@@ -148,7 +148,6 @@ def change(
         answered=True,
         abandoned=False,
         pending=True,
-        unconfirmed=effect_s > now_s and (hold.unconfirmed or _is_unanswered_change(hold)),
         tries=0,
         superseded=_taken_back(hold) if effect_s <= now_s else hold.superseded,
         background=False,
@@ -166,21 +165,6 @@ def call_off(hold: Hold) -> Hold:
         pending=False,
         superseded=_taken_back(hold),
     )
-
-
-def _is_unanswered_change(hold: Hold) -> bool:
-    """Tell whether the present level is one that the channel has not said to apply."""
-    return hold.pending and not hold.answered and len(hold.levels) == 1
-
-
-def spaced(hold: Hold, settings: ControlSettings, now_s: float) -> Hold:
-    """Return a hold without the steps that would come too soon after a present level that changes the channel now."""
-    if not hold.unconfirmed or settings.delay_s <= 0.0:
-        return hold
-    free_s = now_s + settings.delay_s + LOCK_MARGIN_S
-    if len(hold.levels) == 1 or hold.levels[1].at_s >= free_s:
-        return hold
-    return replace(hold, levels=hold.levels[:1], changed_s=now_s + hold.reckoned_s, unconfirmed=False)
 
 
 def _taken_back(hold: Hold) -> Level | None:
@@ -206,7 +190,7 @@ def steps(hold: Hold, view: EqualizationView, now_s: float) -> tuple[SetpointSte
 def sent(hold: Hold, view: EqualizationView, now_s: float) -> Hold:
     """Note that a hold went out on the channel's newest telemetry."""
     # What got lost is a change when it is said again, and so is a refresh that comes after the end of the lease.
-    changes = (hold.pending and not hold.answered) or has_run_out(hold, now_s)
+    changes = hold.is_in_doubt or has_run_out(hold, now_s)
     return replace(
         hold,
         changed_s=max(hold.changed_s, now_s + hold.reckoned_s) if changes else hold.changed_s,

@@ -77,8 +77,6 @@ class Hold:
     """Telemetry that should have told of its arrival did not: when it came, or will, is known by its answer only."""
     superseded: Level | None = None
     """A change that had been sent ahead and was taken back; until that is answered, it may come all the same."""
-    unconfirmed: bool = False
-    """Steps are ahead of a present level that has never been answered: sent again, that level is a change itself."""
     abandoned: bool = False
     """The last order was taken for lost; should it come after all, the channel does as it says."""
     tries: int = 0
@@ -109,6 +107,11 @@ class Hold:
     def is_awaited(self) -> bool:
         """Whether nothing is asked of the channel before its next telemetry."""
         return self.unheard or self.guessed
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether nobody knows yet that the last change has come: sent again, it may be made only then."""
+        return self.pending and not self.answered
 
     def is_counted(self, now_s: float) -> bool:
         """Tell whether the channel is counted upon."""

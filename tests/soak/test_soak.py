@@ -8,7 +8,7 @@ import pytest
 from simulation.run import Result, compete
 from simulation.scenario import Scenario
 from simulation.witness import LevelChange, Witness
-from tests.soak import halls
+from tests.soak import halls, servers
 from tests.soak.seeds import KNOWN, modules, played
 
 
@@ -20,6 +20,10 @@ def test_a_random_hall_violates_nothing(seed: int) -> None:
 @pytest.mark.parametrize("seed", KNOWN["halls"])
 def test_a_seed_that_once_violated_something_does_so_no_more(seed: int) -> None:
     assert halls.play(seed) == []
+
+
+def test_no_step_is_planned_behind_a_change_that_may_have_got_lost() -> None:
+    assert servers.play(3304) == []
 
 
 def test_the_soak_finds_its_modules_and_names_a_crash() -> None:
