@@ -25,6 +25,8 @@ class Candidacy:
         self.watch = standby.begun(Watch(), now_s)
         self.claimed_s: float | None = None
         """When this server claimed the place; None: no claim of it is open."""
+        self.fell_silent = False
+        """Whether the one that it was claimed from fell silent: what that one has sent may yet arrive."""
         self._stepped_down_s: float | None = None
         self._returned_s = now_s
         self._namesake_s: float | None = None
@@ -51,6 +53,7 @@ class Candidacy:
     def claims(self, epoch: int, now_s: float) -> None:
         """Open a claim under an epoch."""
         self.claimed_s = now_s
+        self.fell_silent = self.watch.left_s is None
         self._stepped_down_s = None
         self.watch = Watch(epoch=epoch, since_s=now_s)
 

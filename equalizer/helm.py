@@ -143,15 +143,16 @@ class Helm:
         if balance.phase is not Phase.STARTING:
             self._state = pause(self._state) if balance.phase is Phase.PAUSED else resume(self._state)
 
-    def succeed(self) -> None:
-        """Be about to decide where another server has decided so far."""
-        overheard = {key: hold(one) for key, one in self._overheard.items()}
+    def succeed(self, *, in_doubt: bool) -> None:
+        """Be about to decide where another server has decided so far; its last orders may be on their way still."""
+        overheard = {key: hold(one, in_doubt=in_doubt) for key, one in self._overheard.items()}
         self._state = replace(self._state, holds=MappingProxyType({**self._state.holds, **overheard}))
         self._overheard.clear()
 
     def mark(self, orders: tuple[Order, ...], now_s: float) -> tuple[Order, ...]:
         """Return 0 W for the channels at rest that no order goes to: so that their stations know the new epoch."""
         ordered = {(order.station, order.channel) for order in orders}
+        ordered |= {key for key, held in self._state.holds.items() if len(held.levels) > 1}  # a step is about to come
         return tuple(
             Order(
                 station=view.key[0],

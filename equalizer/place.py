@@ -257,7 +257,7 @@ class Place:
             self.doubt_oneself(now_s)
             return False
         candidacy.settles(now_s)
-        self._helm.succeed()
+        self._helm.succeed(in_doubt=candidacy.fell_silent)
         return True
 
     def _say_whom_it_follows(self, now_s: float) -> None:

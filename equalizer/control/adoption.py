@@ -12,6 +12,7 @@ from equalizer.control.holds import (
     has_run_out,
     last_changed_s,
     lease_end_s,
+    steps_soon,
 )
 from equalizer.control.image import EqualizationView
 from equalizer.control.settings import LOCK_MARGIN_S, ControlSettings
@@ -117,7 +118,8 @@ def _taken_over(hold: Hold, view: EqualizationView, settings: ControlSettings, n
     """Go on with what was asked: its level, even where the ramp is on the way to it, and what was sent ahead."""
     while len(hold.levels) > 1 and hold.levels[1].at_s <= now_s:
         hold = replace(hold, levels=hold.levels[1:])
-    hold = arrived(hold, view, settings)
+    unsaid = hold.pending and hold.answered
+    hold = _begun_anew(hold, now_s) if unsaid else arrived(hold, view, settings)
     ramp_s = abs(hold.levels[-1].power_w - view.power_w) / view.ramp_w_per_s
     settled_s = max(now_s, hold.levels[-1].at_s) + ramp_s + SETTLE_PERIODS * settings.period_s
     hold = replace(
@@ -125,7 +127,7 @@ def _taken_over(hold: Hold, view: EqualizationView, settings: ControlSettings, n
         unheard=False,
         settled_s=settled_s,
         answered=True,
-        pending=False,
+        pending=unsaid,
         tries=0,
         superseded=None,
         echo=echo_of(view),
@@ -133,6 +135,16 @@ def _taken_over(hold: Hold, view: EqualizationView, settings: ControlSettings, n
     )
     # At rest by now, or nearly: to renew what it did is a change.
     return replace(hold, changed_s=max(hold.changed_s, now_s)) if has_run_out(hold, now_s) else hold
+
+
+def _begun_anew(hold: Hold, now_s: float) -> Hold:
+    """Go on from a server that fell silent: what it sent last may come, or have come, just before the first order.
+
+    So that one is a change, and takes back what was sent ahead, unless it comes sooner.
+    """
+    levels = hold.levels if steps_soon(hold, now_s) else hold.levels[:1]
+    changed_s = max(now_s, levels[-1].at_s)
+    return replace(hold, levels=levels, changed_s=changed_s, prior_changed_s=changed_s)
 
 
 def _was_changed_by_another(view: EqualizationView, before: Hold | None) -> bool:

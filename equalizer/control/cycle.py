@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from math import copysign, inf, isfinite
+from math import inf, isfinite
 from types import MappingProxyType
 
 from equalizer.control import adoption, answers, delivery
@@ -112,13 +112,10 @@ class Cycle:
         return bool(allocation.changed)
 
     def make(self, moves: Sequence[Move], at_s: float, reason: Reason) -> None:
-        """Make changes that belong together, for a time from now on; who leaves a sign goes first."""
-        clear_s = {1.0: -inf, -1.0: -inf}
-        for key, hold in self.holds.items():
-            for earlier, later in pairwise(hold.levels):
-                if key in self.counted and earlier.power_w != 0.0:
-                    sign = copysign(1.0, earlier.power_w)
-                    clear_s[sign] = max(clear_s[sign], later.at_s + CLEAR_S)
+        """Make changes that belong together, for a time from now on.
+
+        Who leaves a sign goes first; who takes the opposite one follows when that has been answered.
+        """
 
         def stays(move: Move) -> bool:
             """Tell whether a channel does not leave the sign that it has."""
@@ -126,25 +123,34 @@ class Cycle:
             return from_w * move.power_w >= 0.0 and move.power_w != 0.0
 
         for move in sorted(moves, key=lambda move: (stays(move), abs(move.power_w), move.key)):
-            hold, view = self.holds[move.key], self.views[move.key]
-            from_w = channel.clipped_w(hold.power_w(at_s), view)
-            effect_s = at_s
-            soonest_s = clear_s[-copysign(1.0, move.power_w)] if move.power_w != 0.0 else -inf
-            if soonest_s > self.now_s:
-                effect_s = max(at_s, soonest_s)
+            soonest_s = self._clear_s(move)
+            if soonest_s == inf:
+                continue
             self.holds[move.key] = channel.change(
-                hold,
-                view,
+                self.holds[move.key],
+                self.views[move.key],
                 move.power_w,
-                effect_s,
+                max(at_s, soonest_s),
                 settings=self.settings,
                 now_s=self.now_s,
                 soonest_s=soonest_s,
             )
             self.changed[move.key] = reason
-            if from_w != 0.0:
-                sign = copysign(1.0, from_w)
-                clear_s[sign] = max(clear_s[sign], self.holds[move.key].changed_s + CLEAR_S)
+
+    def _clear_s(self, move: Move) -> float:
+        """Return from when on no other channel has the opposite sign.
+
+        Never, as long as one that was asked to leave it has not answered: its order may be lost.
+        """
+        clear_s = -inf
+        for key in self.counted - {move.key}:
+            hold = self.holds[key]
+            if hold.pending and self.views[key].applied_w * move.power_w < 0.0:
+                return inf
+            for earlier, later in pairwise(hold.levels):
+                if earlier.power_w * move.power_w < 0.0:
+                    clear_s = max(clear_s, later.at_s + CLEAR_S)
+        return clear_s
 
     def is_any_free(self, at_s: float) -> bool:
         """Tell whether a channel that is counted upon may be changed at a time."""

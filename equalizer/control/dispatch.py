@@ -9,10 +9,6 @@ from equalizer.control.reasons import Reason
 from equalizer.control.state import Order
 from schemas.messages import Basis
 
-QUIET_S = 1.0
-"""Nothing is said again so shortly before a change that was sent ahead: on its way for longer, it would come after the
-change and take it back for a moment."""
-
 
 def renew(cycle: Cycle) -> None:
     """Find the orders whose leases want renewing, that were not answered, or that the channel cannot do any more."""
@@ -36,7 +32,7 @@ def renew(cycle: Cycle) -> None:
         elif delivery.is_in_vain(hold, cycle.now_s):
             cycle.holds[key] = delivery.withdrawn(hold, cycle.settings, cycle.now_s)
             cycle.changed[key] = Reason.NOT_DELIVERING
-        elif not any(cycle.now_s < level.at_s <= cycle.now_s + hold.travel_s + QUIET_S for level in hold.levels[1:]):
+        elif not channel.steps_soon(hold, cycle.now_s):
             cycle.renewed[key] = Reason.RENEW if hold.answered else Reason.RESEND
 
 

@@ -16,6 +16,9 @@ DELIVERY_RATIO = 0.05
 SETTLE_PERIODS = 2.0
 SAME_W = 1.0
 """What is applied may differ by rounding from what was asked."""
+QUIET_S = 1.0
+"""Nothing is said again so shortly before a change that was sent ahead: on its way for longer, it would come after the
+change and take it back for a moment."""
 
 
 def is_usable(view: EqualizationView, now_s: float) -> bool:
@@ -49,6 +52,11 @@ def goes_to_w(view: EqualizationView) -> float:
     """Return the power that a channel comes to by itself: after its lease 0 W, wherever on the ramp it was seen."""
     expired = view.last is not None and view.last.result is SetpointResult.EXPIRED
     return 0.0 if expired else view.applied_w
+
+
+def steps_soon(hold: Hold, now_s: float) -> bool:
+    """Tell whether a change that was sent ahead comes too soon for anything to be said before it."""
+    return any(now_s < level.at_s <= now_s + hold.travel_s + QUIET_S for level in hold.levels[1:])
 
 
 def cut(hold: Hold, power_w: float, now_s: float) -> Hold:
@@ -190,7 +198,7 @@ def steps(hold: Hold, view: EqualizationView, now_s: float) -> tuple[SetpointSte
 def sent(hold: Hold, view: EqualizationView, now_s: float) -> Hold:
     """Note that a hold went out on the channel's newest telemetry."""
     # What got lost is a change when it is said again, and so is a refresh that comes after the end of the lease.
-    changes = hold.is_in_doubt or has_run_out(hold, now_s)
+    changes = hold.pending or has_run_out(hold, now_s)
     return replace(
         hold,
         changed_s=max(hold.changed_s, now_s + hold.reckoned_s) if changes else hold.changed_s,

@@ -45,8 +45,11 @@ def overhear(before: Overheard | None, setpoint: Setpoint, now_s: float) -> Over
     return Overheard(setpoint.epoch, setpoint.seq, setpoint.basis.boot_id, levels, changed_s, prior_s)
 
 
-def hold(overheard: Overheard) -> Hold:
-    """Return what is known of a channel by what it was asked; `adopt` compares it with what the channel says."""
+def hold(overheard: Overheard, *, in_doubt: bool = False) -> Hold:
+    """Return what is known of a channel by what it was asked; `adopt` compares it with what the channel says.
+
+    In doubt, more was asked that nobody has heard: to say it again changes the channel back.
+    """
     return Hold(
         levels=overheard.levels,
         boot_id=overheard.boot_id,
@@ -54,6 +57,7 @@ def hold(overheard: Overheard) -> Hold:
         prior_changed_s=overheard.prior_changed_s,
         echo=(overheard.epoch, overheard.seq),
         sent_s=NEVER_S,
+        pending=in_doubt,
     )
 
 

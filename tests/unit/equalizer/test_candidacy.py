@@ -84,3 +84,13 @@ def test_a_namesake_lives_that_is_heard_twice_and_apart() -> None:
     assert [one.has_living_namesake(at_s) for at_s in (100.0, 100.2, 101.0)] == [False, False, True]
     # Two remains, days apart, are no life.
     assert not one.has_living_namesake(200_000.0)
+
+
+@pytest.mark.parametrize(("says_goodbye", "fell_silent"), [(True, False), (False, True)])
+def test_a_claim_remembers_whether_the_one_before_fell_silent(says_goodbye: bool, fell_silent: bool) -> None:
+    one = candidacy()
+    one.announced(announcement(1), retained=False, now_s=110.0)
+    if says_goodbye:
+        one.announced(announcement(2, online=False), retained=False, now_s=111.0)
+    one.claims(8, 120.0)
+    assert one.fell_silent is fell_silent

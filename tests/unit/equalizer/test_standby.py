@@ -7,7 +7,7 @@ import pytest
 
 from equalizer import standby
 from equalizer.control.adoption import adopt
-from equalizer.control.holds import due_s, unlock_s
+from equalizer.control.holds import due_s, sent, unlock_s
 from equalizer.control.image import EqualizationView
 from equalizer.control.overheard import Overheard, hold, overhear
 from equalizer.control.settings import LOCK_MARGIN_S, ControlSettings
@@ -276,3 +276,20 @@ def test_what_was_sent_ahead_still_comes() -> None:
 def test_a_setpoint_sent_ahead_to_rest_is_renewed_until_it_comes() -> None:
     known = heard((100.0, setpoint(1, (0.0, 4_000.0))), (129.0, setpoint(2, (0.0, 4_000.0), (9.0, 0.0))))
     assert due_s(adopt(view(4_000.0, seq=2), SETTINGS, 130.0, hold(known)), SETTINGS) == -inf
+
+
+def test_the_first_order_after_a_server_that_fell_silent_is_a_change_and_nothing_sent_ahead_is_kept() -> None:
+    # Trial 1795421960: its last orders had waited in a network that was stuck, and came just before those of the next.
+    steady = (100.0, setpoint(1, (0.0, 4_000.0)))
+    ahead = (129.0, setpoint(2, (0.0, 4_000.0), (9.0, -6_000.0)))
+    soon = (129.0, setpoint(2, (0.0, 4_000.0), (1.5, -6_000.0)))
+    for known, powers_w, changed_s in (
+        (heard(steady), [4_000.0], 130.0),
+        (heard(steady, ahead), [4_000.0], 130.0),
+        (heard(steady, soon), [4_000.0, -6_000.0], 130.5),
+    ):
+        held = adopt(view(4_000.0, seq=known.seq), SETTINGS, 130.0, hold(known, in_doubt=True))
+        assert ([level.power_w for level in held.levels], held.changed_s) == (powers_w, changed_s)
+        assert sent(held, view(4_000.0, seq=known.seq), 131.0).changed_s == 131.0, "from when it goes out"
+    taken_leave = adopt(view(4_000.0, seq=1), SETTINGS, 130.0, hold(heard(steady)))
+    assert sent(taken_leave, view(4_000.0, seq=1), 130.0).changed_s == 100.0
