@@ -99,9 +99,9 @@ class Wire:
             self.record.sent.append(Sent(self.clock(), label, message, key))
         self.session.publish(topic, encode(message), qos=qos, retain=retain)
 
-    def mark(self, label: str, key: tuple[str, str] | None = None) -> None:
+    def mark(self, label: str) -> None:
         """Take note of the moment."""
-        self.record.sent.append(Sent(self.clock(), label, key=key))
+        self.record.sent.append(Sent(self.clock(), label))
 
     async def until(self, holds: Callable[[], bool], within_s: float) -> bool:
         """Wait until something holds; tell whether it came to."""

@@ -40,13 +40,17 @@ def echo_of(record: Record, case: StationCase, label: str) -> SetpointEcho | Non
     sent = record.mark(label)
     if sent is None or not isinstance(sent.message, Setpoint):
         return None
-    wanted = (sent.message.server, sent.message.epoch, sent.message.seq)
     until_s = sent.at_s + ECHO_WITHIN_S + case.period_s
-    for _, t in record.of(ChannelTelemetry, case.key, since_s=sent.at_s, until_s=until_s):
-        last = t.equalization.last if t.equalization is not None else None
-        if last is not None and (last.server, last.epoch, last.seq) == wanted:
-            return last
-    return None
+    said = record.of(ChannelTelemetry, case.key, since_s=sent.at_s, until_s=until_s)
+    return next((echo for _, t in said if (echo := answer(t, sent.message)) is not None), None)
+
+
+def answer(telemetry: ChannelTelemetry, setpoint: Setpoint) -> SetpointEcho | None:
+    """Return the echo of a setpoint, where telemetry has it."""
+    last = telemetry.equalization.last if telemetry.equalization is not None else None
+    if last is None or (last.server, last.epoch, last.seq) != (setpoint.server, setpoint.epoch, setpoint.seq):
+        return None
+    return last
 
 
 def was_away(record: Record, since_s: float, until_s: float) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from math import inf
 
 from conform.record import Record, Sent, Verdict, broken, judged, not_tried, of_station
-from conform.rules.case import LEAST_W, StationCase, echo_of
+from conform.rules.case import LEAST_W, StationCase, answer, echo_of
 from schemas.messages import (
     ChannelCommand,
     ChannelTelemetry,
@@ -135,9 +135,8 @@ def _obeyed(record: Record, case: StationCase, sent: Sent) -> str:
         return f"a retained {message.action} was {told[0].result}" if told else ""
     assert isinstance(message, Setpoint)  # noqa: S101 - the kit plants nothing else
     for _, t in record.of(ChannelTelemetry, case.key, since_s=sent.at_s):
-        last = t.equalization.last if t.equalization is not None else None
-        if last is not None and (last.epoch, last.seq, last.server) == (message.epoch, message.seq, message.server):
-            return f"a retained setpoint was decided on: {last.result}, {t.power_w:g} W"
+        if (echo := answer(t, message)) is not None:
+            return f"a retained setpoint was decided on: {echo.result}, {t.power_w:g} W"
     return ""
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 from math import inf
 
-from conform.record import OWN_SERVERS, Record, Verdict, broken, judged, not_tried, said_by_server
-from schemas.messages import LoopBalance, Phase, Presence, ServerAnnouncement, Setpoint
+from conform.record import OWN_SERVERS, Heard, Record, Verdict, broken, judged, not_tried, said_by_server
+from schemas.messages import ChannelTelemetry, LoopBalance, Phase, Presence, ServerAnnouncement, Setpoint
 
 RULES = {
     "start.passive": "nothing is sent before one full round of telemetry is in",
@@ -52,9 +52,8 @@ def _started(record: Record, tolerance_w: float) -> Iterator[Verdict]:
         return
     yield _passive(record, spoke.at_s)
     told = [entry for entry in record.heard if isinstance(entry.message, Setpoint) and entry.at_s <= end.at_s]
-    doing_w = {
-        sent.key: float(sent.label.rpartition(" ")[2]) for sent in record.sent if sent.label.startswith("doing ")
-    }
+    found = _before_first(record, told)
+    doing_w = {key: telemetry.power_w for key, telemetry in found.items()}
     moved = [
         f"{'/'.join(entry.key)}: {step.power_w:g} W, it was at {doing_w.get(entry.key, 0.0):g} W"
         for entry in told
@@ -65,11 +64,20 @@ def _started(record: Record, tolerance_w: float) -> Iterator[Verdict]:
     yield judged("start.takes_over", bool(told) and not moved, moved[0] if moved else f"{len(told)} setpoints")
     before = record.mark("before")
     highest = before.message.epoch if before is not None and isinstance(before.message, ServerAnnouncement) else 0
-    highest = max(
-        [highest, *(int(sent.label.rpartition(" ")[2]) for sent in record.sent if sent.label.startswith("echo "))]
-    )
+    echoes = (t.equalization.last for t in found.values() if t.equalization is not None)
+    highest = max([highest, *(echo.epoch for echo in echoes if echo is not None)])
     epochs = sorted({entry.message.epoch for entry in told if isinstance(entry.message, Setpoint)})
     yield judged("start.epoch", bool(epochs) and epochs[0] > highest, f"{epochs}, where {highest} was seen")
+
+
+def _before_first(record: Record, told: list[Heard]) -> dict[tuple[str, str] | None, ChannelTelemetry]:
+    """Return what every channel said last before the first setpoint came."""
+    until_s = told[0].at_s if told else inf
+    return {
+        entry.key: entry.message
+        for entry in record.heard
+        if isinstance(entry.message, ChannelTelemetry) and not entry.retained and entry.at_s < until_s
+    }
 
 
 def _passive(record: Record, spoke_s: float) -> Verdict:
