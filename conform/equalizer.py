@@ -90,10 +90,10 @@ class EqualizerTrial:
         """
         self._wire = Wire(self.broker, self.loop, self.record, self.clock)
         limit_w = _ROOM * self.power_w
+        self._hall = FakeHall(self._wire, self.clock, self.utc, secrets.token_hex(4))
         async with self._wire.connected():
             if self.party is None:
                 await self._look()
-            self._hall = FakeHall(self._wire, self.clock, self.utc, secrets.token_hex(4))
             load = self._hall.add(LOAD, "1")
             for name in ("1", "2"):
                 self._hall.add(POOL, name, limit_w)
@@ -118,11 +118,10 @@ class EqualizerTrial:
 
     def _take_note(self) -> None:
         """Learn the server's times, and that nobody else is there."""
-        own = {LOAD, POOL}
         others = [
             name
             for name, status in self._wire.statuses().items()
-            if status.status is Presence.ONLINE and name not in own
+            if status.status is Presence.ONLINE and status.boot_id != self._hall.boot_id
         ]
         if others:
             raise ConformError(
@@ -161,8 +160,6 @@ class EqualizerTrial:
         pool = self._hall.channels[POOL, "1"]
         load.power_w = 0.5 * self.power_w
         self._hall.lead(pool, -load.power_w, server=before, epoch=_ECHOED_EPOCH)
-        self._wire.mark(f"doing {pool.power_w:g}", (POOL, "1"))
-        self._wire.mark(f"echo {_ECHOED_EPOCH}")
         self._hall.tick()
         load.mute = True
         await party.start()
@@ -180,7 +177,7 @@ class EqualizerTrial:
         load.power_w = 0.0
         self._hall.speak(load)
         await asyncio.sleep(self._delay_s)
-        await self._wire.until(lambda: abs(self._total_w()) < 0.02 * self.power_w, self._delay_s + _SETTLE_S)
+        await self._balanced(self._delay_s)
         await asyncio.sleep(self._delay_s)
 
     def _announcement(self, server: str, presence: Presence, epoch: int) -> ServerAnnouncement:
@@ -213,11 +210,10 @@ class EqualizerTrial:
         await asyncio.sleep(2.0)
         self._wire.mark("settled")
         await asyncio.sleep(1.5)
-        for number, power_w in enumerate(
-            (self.power_w, -0.5 * self.power_w) if self._does(EqualizerPart.STEPS) else (), 1
-        ):
-            self.progress(f"a load of {power_w:g} W, unannounced")
-            await self._step(f"step {number}", load, power_w)
+        if self._does(EqualizerPart.STEPS):
+            for number, power_w in enumerate((self.power_w, -0.5 * self.power_w), 1):
+                self.progress(f"a load of {power_w:g} W, unannounced")
+                await self._step(f"step {number}", load, power_w)
         if self._does(EqualizerPart.PLAN):
             await self._announce_change(load, 0.6 * self.power_w)
         if self._does(EqualizerPart.COMMANDS):
@@ -265,7 +261,7 @@ class EqualizerTrial:
         for channel in working:
             channel.deaf = False
         await asyncio.sleep(self._delay_s + 2.0 * self._period_s)
-        await self._wire.until(lambda: abs(self._total_w()) < 0.02 * self.power_w, 2.0 * self._delay_s + _SETTLE_S)
+        await self._balanced(2.0 * self._delay_s)
         await asyncio.sleep(1.5)
         self._wire.mark("end of expired")
 
@@ -303,9 +299,13 @@ class EqualizerTrial:
         self._hall.speak(load)
         await asyncio.sleep(self._delay_s + 2.0 * self._period_s)
         # Where all channels have just been changed, the rest of their delay is waited for.
-        await self._wire.until(lambda: abs(self._total_w()) < 0.02 * self.power_w, self._delay_s + _SETTLE_S)
+        await self._balanced(self._delay_s)
         await asyncio.sleep(1.5)
         self._wire.mark(f"end of {label}")
+
+    async def _balanced(self, within_s: float) -> None:
+        """Wait until next to nothing is left over, or that and some time to settle has passed."""
+        await self._wire.until(lambda: abs(self._total_w()) < 0.02 * self.power_w, within_s + _SETTLE_S)
 
     async def _commands(self) -> None:
         await self._ask("unknown", "dance")
@@ -315,7 +315,7 @@ class EqualizerTrial:
         self._wire.mark("pause_end")
         await self._ask("resume", "resume")
         await asyncio.sleep(self._delay_s)
-        await self._wire.until(lambda: abs(self._total_w()) < 0.02 * self.power_w, self._delay_s + _SETTLE_S)
+        await self._balanced(self._delay_s)
         await asyncio.sleep(1.5)
         self._wire.mark("resume_end")
         await self._ask("target", "set_target", target_power_w=0.05 * self.power_w)

@@ -15,51 +15,30 @@ import pytest
 from broker.run import RunningBroker
 from conform.rules import lifecycle
 from schemas.codec import encode
-from schemas.messages import ControlSummary, Phase, Policy, Presence, ServerAnnouncement, SetpointSummary
+from schemas.messages import (
+    ControlSummary,
+    Message,
+    OnLost,
+    Phase,
+    Policy,
+    Presence,
+    ServerAnnouncement,
+    SetpointSummary,
+    StationStatus,
+)
 from schemas.settings import BrokerSettings
+from tests.integration.conform.parties import CHANNEL, EQUALIZER, STATION
 from transport.session import Session, unguessable
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
-STATION = """\
-[station]
-id = "s1"
-loop = "main"
-[telemetry]
-period_s = 0.2
-[[channel]]
-id = "eq"
-charge_limit_w = 30000.0
-discharge_limit_w = 30000.0
-ramp_w_per_s = 60000.0
-battery = { capacity_ah = 200.0, series = 96 }
-[[channel]]
-id = "load"
-charge_limit_w = 30000.0
-discharge_limit_w = 30000.0
-ramp_w_per_s = 60000.0
-battery = { capacity_ah = 200.0, series = 96 }
+PROGRAM = """\
 program = [
   { step = "cp_chg", power_w = 5000.0, until = { time_s = 7.0 } },
   { step = "cc_dchg", current_a = 20.0, until = { time_s = 11.0 } },
 ]
 """
-EQUALIZER = """\
-[loop]
-name = "kit"
-[control]
-policy = "confirm"
-delay_s = 1.5
-[telemetry]
-period_s = 0.5
-[setpoint]
-ttl_s = 4.0
-refresh_s = 1.0
-[discovery]
-advertise = false
-[metrics]
-port = 0
-"""
+ONE_LED = STATION.format(loop="main") + CHANNEL.format(channel="eq") + CHANNEL.format(channel="load") + PROGRAM
 
 
 def command(folder: Path, broker: RunningBroker) -> tuple[list[str], dict[str, str]]:
@@ -98,19 +77,22 @@ def verdicts(done: "subprocess.CompletedProcess[str]") -> dict[str, str]:
     return {verdict["rule"]: verdict["state"] for verdict in json.loads(done.stdout)}
 
 
-async def announce_a_period(broker: RunningBroker) -> None:
-    """Leave the announcement of a server that is gone: its telemetry period makes the trial quick."""
-    said = ServerAnnouncement(
-        server="gone",
-        status=Presence.OFFLINE,
-        epoch=3,
-        phase=Phase.STARTING,
-        version="1",
-        started_unix_time_s=0.0,
-        telemetry_period_s=0.2,
-        control=ControlSummary(policy=Policy.CONFIRM, delay_s=15.0),
-        setpoint=SetpointSummary(ttl_s=30.0, refresh_s=5.0),
-    )
+GONE = ServerAnnouncement(
+    server="gone",
+    status=Presence.OFFLINE,
+    epoch=3,
+    phase=Phase.STARTING,
+    version="1",
+    started_unix_time_s=0.0,
+    telemetry_period_s=0.2,
+    control=ControlSummary(policy=Policy.CONFIRM, delay_s=15.0),
+    setpoint=SetpointSummary(ttl_s=30.0, refresh_s=5.0),
+)
+"""A server that is gone: its telemetry period makes the trial of a station quick."""
+
+
+async def leave(broker: RunningBroker, leaf: str, said: Message) -> None:
+    """Leave something retained at the broker."""
     session = Session(
         BrokerSettings(host=broker.host, port=broker.port),
         client_id=unguessable("test"),
@@ -118,14 +100,14 @@ async def announce_a_period(broker: RunningBroker) -> None:
         clock=time.monotonic,
     )
     await session.connect_once(5.0)
-    session.publish("zeroloop/v1/main/server", encode(said), qos=1, retain=True)
+    session.publish(f"zeroloop/v1/{leaf}", encode(said), qos=1, retain=True)
     await session.close()
 
 
 @pytest.mark.timeout(240)
 def test_our_station_keeps_the_contract(tmp_path: Path, broker: RunningBroker) -> None:
-    asyncio.run(announce_a_period(broker))
-    (tmp_path / "station.toml").write_text(STATION)
+    asyncio.run(leave(broker, "main/server", GONE))
+    (tmp_path / "station.toml").write_text(ONE_LED)
     with running(tmp_path, broker, "station", "--config", "station.toml"):
         done = conform(tmp_path, broker, "station", "--station", "s1", "--quick", "--yes", "--provoke", "--json")
     assert done.returncode == 0, done.stdout + done.stderr + (tmp_path / "log").read_text()
@@ -134,7 +116,7 @@ def test_our_station_keeps_the_contract(tmp_path: Path, broker: RunningBroker) -
 
 @pytest.mark.timeout(240)
 def test_our_equalizer_keeps_the_contract(tmp_path: Path, broker: RunningBroker) -> None:
-    (tmp_path / "equalizer.toml").write_text(EQUALIZER)
+    (tmp_path / "equalizer.toml").write_text(EQUALIZER.format(loop="kit"))
     with running(tmp_path, broker, "equalizer", "--config", "equalizer.toml"):
         done = conform(tmp_path, broker, "equalizer", "--loop", "kit", "--quick", "--json")
     assert done.returncode == 0, done.stdout + done.stderr + (tmp_path / "log").read_text()
@@ -152,7 +134,7 @@ def test_nothing_begins_without_consent_or_where_somebody_leads(tmp_path: Path, 
     asked = conform(tmp_path, broker, "station", "--station", "s1")
     assert asked.returncode in {1, 2}
     assert "1000 W" in asked.stderr
-    (tmp_path / "equalizer.toml").write_text(EQUALIZER)
+    (tmp_path / "equalizer.toml").write_text(EQUALIZER.format(loop="kit"))
     with running(tmp_path, broker, "equalizer", "--config", "equalizer.toml"):
         until_s = time.monotonic() + 20.0
         led = conform(tmp_path, broker, "station", "--station", "s1", "--loop", "kit", "--yes")
@@ -160,3 +142,21 @@ def test_nothing_begins_without_consent_or_where_somebody_leads(tmp_path: Path, 
             led = conform(tmp_path, broker, "station", "--station", "s1", "--loop", "kit", "--yes")
     assert led.returncode == 2
     assert "two of them would fight" in led.stderr
+
+
+def test_nothing_begins_beside_the_stations_of_another_trial(tmp_path: Path, broker: RunningBroker) -> None:
+    other = StationStatus(
+        status=Presence.ONLINE,
+        boot_id="other",
+        version="conform",
+        driver="fake",
+        channels=("1",),
+        on_lost=OnLost.ZERO,
+        unix_time_s=0.0,
+    )
+    asyncio.run(leave(broker, "kit/station/kit-load/status", other))
+    (tmp_path / "equalizer.toml").write_text(EQUALIZER.format(loop="kit"))
+    with running(tmp_path, broker, "equalizer", "--config", "equalizer.toml"):
+        done = conform(tmp_path, broker, "equalizer", "--loop", "kit", "--only", "steps")
+    assert done.returncode == 2
+    assert "has stations (kit-load): it needs a loop of its own" in done.stderr
