@@ -109,6 +109,7 @@ def led(edges: Sequence[Edge], lead: Lead) -> list[Edge]:
     last that is free is kept for a step that is near and more than twice as large. What stands outside the band now is
     met once it has stood for the delay.
     """
+    announced_s = {edge.after_s for edge in edges}
     edges = _with(edges, lead.delay_s)
     free_s = [0.0] * lead.channels
     offset_w = 0.0
@@ -142,7 +143,7 @@ def led(edges: Sequence[Edge], lead: Lead) -> list[Edge]:
             expected.append(later)
     return [
         expected[0],
-        *(now for before, now in pairwise(expected) if now.after_s != lead.delay_s or before[1:] != now[1:]),
+        *(now for before, now in pairwise(expected) if now.after_s in announced_s or before[1:] != now[1:]),
     ]
 
 
