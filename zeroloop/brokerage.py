@@ -8,11 +8,10 @@ import typer
 
 from broker.errors import BrokerDiedError
 from broker.run import RunningBroker, start
-from schemas.settings import ConfigurationError
+from zeroloop import ports
 from zeroloop.process import until_stopped
 
 _LOOK_EVERY_S = 0.5
-_HIGHEST_PORT = 65535
 
 
 def run_broker(
@@ -30,9 +29,8 @@ def run_broker(
         ConfigurationError: a port is none.
         BrokerError: it did not start, or ended by itself; the text says why.
     """
-    for option, number in (("--port", port), ("--websocket-port", websocket_port)):
-        if number is not None and not 1 <= number <= _HIGHEST_PORT:
-            raise ConfigurationError(f"{option}: must be a whole number from 1 to {_HIGHEST_PORT}, not {number}")
+    ports.check("--port", port)
+    ports.check("--websocket-port", websocket_port)
     if config is not None and not config.is_file():
         raise FileNotFoundError(f"{config}: no such file")
     with start(kind, host=host, port=port, websocket_port=websocket_port, data_dir=data_dir, config=config) as running:

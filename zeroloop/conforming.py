@@ -35,7 +35,6 @@ Quick = Annotated[bool, typer.Option("--quick", help="Leave out what takes long.
 Traffic = Annotated[Path | None, typer.Option(help="Write what was said to this file, a line of JSON a message.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a program.")]
 
-_HIGHEST_PORT = 65535
 _MARKS = {"kept": "ok", "broken": "BROKEN", "not_tried": "-"}
 
 
@@ -171,9 +170,10 @@ def _party(command: str | None) -> "Party | None":
 def _relay(place: str, broker: "BrokerSettings") -> "Relay":
     from conform.relay import Relay
     from schemas.settings import ConfigurationError
+    from zeroloop import ports
 
     host, _, port = place.rpartition(":")
-    if not port.isdecimal() or not 0 < int(port) <= _HIGHEST_PORT:
+    if not port.isdecimal() or not 0 < int(port) <= ports.HIGHEST:
         raise ConfigurationError(f"--relay: must be [HOST:]PORT, not {place!r}")
     return Relay(host.strip("[]") or "127.0.0.1", int(port), (broker.host, broker.port))
 

@@ -14,13 +14,12 @@ from station.connection import CACHE_FILE, Connection
 from station.discovery import DiscoveryRequest, discover
 from station.probe import Patience
 from transport.credentials import is_credentials, read, with_credentials
-from zeroloop import clocks
+from zeroloop import clocks, ports
 from zeroloop.process import read_settings
 
 _PATIENCE = Patience(answer_s=3.0, announcement_s=2.0)
 _FIND_TOLD_WITHIN_S = 5.0
 _FIND_WITHIN_S = 10.0
-_HIGHEST_PORT = 65535
 
 
 class _LoopPart(Section):
@@ -59,8 +58,7 @@ class Reach:
         """
         if self.loop is not None and not is_name(self.loop):
             raise ConfigurationError(f"--loop: {self.loop!r} is no name: 1 to 64 letters, digits, '_' or '-'")
-        if self.port is not None and not 0 < self.port <= _HIGHEST_PORT:
-            raise ConfigurationError(f"--port: must be a whole number from 1 to {_HIGHEST_PORT}, not {self.port}")
+        ports.check("--port", self.port)
         if self.host is not None and not self.host:
             raise ConfigurationError("--host: must be a text that is not empty")
         settings = self._settings()
