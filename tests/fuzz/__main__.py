@@ -31,6 +31,9 @@ STAGES = ((1024, 0.97), (66_000, 0.03))
 ROUND = 200_000
 """Inputs that one process tries: the fuzzer's own memory grows by about a kilobyte with each."""
 
+TELLING = ("Error", "ERROR", "Test unit")
+"""Words of the lines that say what was found, and in which file the input is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -62,7 +65,7 @@ def fuzzed(name: str, *, inputs: int | None, seconds: float) -> Outcome:
                 left = None if left is None else left - done
                 slowest_s = max([slowest_s, *map(float, re.findall(r"slowest_s=([0-9.]+)", text))])
                 if failed or not done:
-                    told = [line for line in text.splitlines() if "Error" in line or "ERROR" in line]
+                    told = [line for line in text.splitlines() if any(word in line for word in TELLING)]
                     found.append(" | ".join(told) or text.strip()[-300:])
     return Outcome(name, runs, runs / took_s, 1000.0 * slowest_s, "\n".join(found))
 

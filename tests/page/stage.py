@@ -170,7 +170,10 @@ class Stage:
 
 def serious(page: Page) -> list[tuple[str, list[str]]]:
     """Return what axe finds that is serious or worse, with some of the elements."""
-    page.evaluate(  # a menu that fades in has too little contrast for a moment
+    # What comes fades in: half-way, nothing has its colours.
+    page.wait_for_timeout(300)
+    page.wait_for_function("!document.querySelector('[class*=-enter-active], [class*=-enter-from]')")
+    page.evaluate(
         "Promise.allSettled(document.getAnimations().filter(a => a.effect?.getTiming().iterations !== Infinity)"
         ".map(a => a.finished))"
     )
