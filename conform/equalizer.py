@@ -13,6 +13,7 @@ from conform.record import OWN_SERVERS, Record, Verdict, said_by_server
 from conform.rules.equalizer import EqualizerCase, judge
 from conform.wire import ConformError, Wire, new_id
 from schemas.messages import (
+    ChannelTelemetry,
     ControlSummary,
     LoopBalance,
     LoopCommand,
@@ -39,6 +40,8 @@ _ROOM = 2.0
 _BEYOND = 1.6
 _BEFORE_EPOCH, _ECHOED_EPOCH = 40, 45
 """What a server that starts finds announced, and what its channels have obeyed."""
+_HEARD_PERIODS = 3.0
+"""Who is there has spoken within so many periods."""
 _LISTENS_PERIODS = 2.0
 """A channel that is silent for 3 periods is stale, and no more waited for."""
 _RIVAL_STEPS = 5
@@ -115,14 +118,13 @@ class EqualizerTrial:
         if not await self._wire.until(lambda: self._wire.online_server() is not None, _SERVER_WITHIN_S):
             raise ConformError(f"loop {self.loop} has no server online; start the equalizer that is to be tried")
         self._take_note()
+        if {LOAD, POOL} & self._wire.statuses().keys():
+            await self._wire.until(lambda: bool(self._others()), _HEARD_PERIODS * self._period_s)
+            self._take_note()
 
     def _take_note(self) -> None:
         """Learn the server's times, and that nobody else is there."""
-        others = [
-            name
-            for name, status in self._wire.statuses().items()
-            if status.status is Presence.ONLINE and status.boot_id != self._hall.boot_id
-        ]
+        others = self._others()
         if others:
             raise ConformError(
                 f"loop {self.loop} has stations ({', '.join(sorted(others))}): it needs a loop of its own"
@@ -131,6 +133,22 @@ class EqualizerTrial:
         if said is not None:
             self._period_s, self._delay_s = said.telemetry_period_s, said.control.delay_s
             self._ttl_s = said.setpoint.ttl_s
+
+    def _others(self) -> set[str]:
+        """Return the stations that are not this trial's.
+
+        One of the kit's own names that is only kept by the broker is what a trial left that was killed.
+        """
+        online = {name for name, status in self._wire.statuses().items() if status.status is Presence.ONLINE}
+        spoke = {
+            entry.key[0]
+            for entry in self.record.heard
+            if entry.key is not None
+            and isinstance(entry.message, ChannelTelemetry)
+            and not entry.retained
+            and entry.message.boot_id != self._hall.boot_id
+        }
+        return (online - {LOAD, POOL}) | spoke
 
     @contextlib.asynccontextmanager
     async def _at_work(self, load: FakeChannel) -> AsyncIterator[None]:

@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 
 from broker.run import RunningBroker
+from conform.fakes import FakeHall
+from conform.record import Record
 from conform.rules import lifecycle
+from conform.wire import Wire
 from schemas.codec import encode
 from schemas.messages import (
     ControlSummary,
@@ -90,6 +93,17 @@ GONE = ServerAnnouncement(
 )
 """A server that is gone: its telemetry period makes the trial of a station quick."""
 
+KILLED = StationStatus(
+    status=Presence.ONLINE,
+    boot_id="killed",
+    version="conform",
+    driver="fake",
+    channels=("1",),
+    on_lost=OnLost.ZERO,
+    unix_time_s=0.0,
+)
+"""A station of a trial that was killed: nobody has taken it back."""
+
 
 async def leave(broker: RunningBroker, leaf: str, said: Message) -> None:
     """Leave something retained at the broker."""
@@ -115,7 +129,8 @@ def test_our_station_keeps_the_contract(tmp_path: Path, broker: RunningBroker) -
 
 
 @pytest.mark.timeout(240)
-def test_our_equalizer_keeps_the_contract(tmp_path: Path, broker: RunningBroker) -> None:
+def test_our_equalizer_keeps_the_contract_after_a_trial_that_was_killed(tmp_path: Path, broker: RunningBroker) -> None:
+    asyncio.run(leave(broker, "kit/station/kit-load/status", KILLED))
     (tmp_path / "equalizer.toml").write_text(EQUALIZER.format(loop="kit"))
     with running(tmp_path, broker, "equalizer", "--config", "equalizer.toml"):
         done = conform(tmp_path, broker, "equalizer", "--loop", "kit", "--quick", "--json")
@@ -144,19 +159,20 @@ def test_nothing_begins_without_consent_or_where_somebody_leads(tmp_path: Path, 
     assert "two of them would fight" in led.stderr
 
 
-def test_nothing_begins_beside_the_stations_of_another_trial(tmp_path: Path, broker: RunningBroker) -> None:
-    other = StationStatus(
-        status=Presence.ONLINE,
-        boot_id="other",
-        version="conform",
-        driver="fake",
-        channels=("1",),
-        on_lost=OnLost.ZERO,
-        unix_time_s=0.0,
-    )
-    asyncio.run(leave(broker, "kit/station/kit-load/status", other))
+async def test_nothing_begins_beside_the_stations_of_another_trial(tmp_path: Path, broker: RunningBroker) -> None:
+    wire = Wire(BrokerSettings(host=broker.host, port=broker.port), "kit", Record(), time.monotonic)
+    other = FakeHall(wire, time.monotonic, time.time, "other")
+    other.add("kit-load", "1")
     (tmp_path / "equalizer.toml").write_text(EQUALIZER.format(loop="kit"))
     with running(tmp_path, broker, "equalizer", "--config", "equalizer.toml"):
-        done = conform(tmp_path, broker, "equalizer", "--loop", "kit", "--only", "steps")
+        async with wire.connected():
+            other.announce(Presence.ONLINE)
+            tried = asyncio.create_task(
+                asyncio.to_thread(conform, tmp_path, broker, "equalizer", "--loop", "kit", "--only", "steps")
+            )
+            while not tried.done():
+                other.tick()
+                await asyncio.sleep(0.2)
+        done = await tried
     assert done.returncode == 2
     assert "has stations (kit-load): it needs a loop of its own" in done.stderr
