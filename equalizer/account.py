@@ -50,14 +50,13 @@ class Account:
         self._regret.forget()
 
     def follow(self, theirs: EnergyAccount) -> None:
-        """Take over another server's account where it has counted more: it was there longer."""
-        if theirs.unbalanced_wh >= self.energy.unbalanced_wh:
-            self.energy = replace(
-                self.energy,
-                import_wh=theirs.import_wh,
-                export_wh=theirs.export_wh,
-                unbalanced_wh=theirs.unbalanced_wh,
-            )
+        """Take over what another server has counted more of: it was there longer. Nothing that was said ever falls."""
+        self.energy = replace(
+            self.energy,
+            import_wh=max(theirs.import_wh, self.energy.import_wh),
+            export_wh=max(theirs.export_wh, self.energy.export_wh),
+            unbalanced_wh=max(theirs.unbalanced_wh, self.energy.unbalanced_wh),
+        )
 
     def advance(self, state: ControlState, image: LoopImage, now_s: float) -> None:
         """Go on to a decision's state and image."""

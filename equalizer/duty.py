@@ -261,7 +261,7 @@ class Duty:
         if self._leaving:
             return
         self._operation.keep()
-        self._epochs.try_again(self.fence.epoch)
+        self._epochs.try_again()
         if not self.connected:
             self._helm.look()  # what is known grows old
             return

@@ -26,10 +26,17 @@ class EpochStore:
         self._voice = voice
         self._clock = clock
         self._failing = False
+        self._epoch = 0
         self._tried_s = clock()
+
+    def remember(self, epoch: int) -> None:
+        """Store another server's epoch that is higher than any that this run has stored: the next run goes on from it."""
+        if epoch > self._epoch:
+            self.store(epoch)
 
     def store(self, epoch: int) -> None:
         """Store an epoch; say once that it fails, and once that it is done."""
+        self._epoch = epoch
         self._tried_s = self._clock()
         try:
             self._ledger.store_epoch(epoch)
@@ -44,7 +51,7 @@ class EpochStore:
             _LOG.info("epoch_stored_again epoch=%d", epoch)
             self._voice.event("epoch_stored_again", f"epoch {epoch} is stored", values={"epoch": epoch})
 
-    def try_again(self, epoch: int) -> None:
+    def try_again(self) -> None:
         """Store the epoch that the disk did not take, from time to time."""
         if self._failing and self._clock() - self._tried_s >= _AGAIN_S:
-            self.store(epoch)
+            self.store(self._epoch)

@@ -141,8 +141,9 @@ class Place:
             self._meet_namesake()
         if self.stands_by:
             self.candidacy.balanced(message, retained=retained, now_s=self._clock())
-            if self.timing.enabled and message.epoch >= self.fence.highest_seen:
-                self._helm.follow(message)
+        # What the broker holds may come after the claim.
+        if (self.stands_by or retained) and self.timing.enabled and message.epoch >= self.fence.highest_seen:
+            self._helm.follow(message)
 
     def overheard(self, station: str, channel: str, setpoint: Setpoint) -> None:
         """Take note of what another server asks of a channel."""
@@ -262,6 +263,8 @@ class Place:
 
     def _say_whom_it_follows(self, now_s: float) -> None:
         leader, epoch = self.candidacy.follows(now_s), self.candidacy.watch.epoch
+        if leader is not None:
+            self._epochs.remember(epoch)
         if leader is not None and leader != self._follows:
             values: Values = {"server": leader.server, "epoch": epoch}
             self._voice.event("standby", f"stands by for server {leader.server}, epoch {epoch}", values=values)

@@ -116,7 +116,7 @@ def _is_on_its_way(hold: Hold, view: EqualizationView, settings: ControlSettings
 
 def _taken_over(hold: Hold, view: EqualizationView, settings: ControlSettings, now_s: float) -> Hold:
     """Go on with what was asked: its level, even where the ramp is on the way to it, and what was sent ahead."""
-    while len(hold.levels) > 1 and hold.levels[1].at_s <= now_s:
+    while len(hold.levels) > 1 and (hold.levels[1].at_s <= now_s or _has_stepped(hold, view)):
         hold = replace(hold, levels=hold.levels[1:])
     unsaid = hold.pending and hold.answered
     hold = _begun_anew(hold, now_s) if unsaid else arrived(hold, view, settings)
@@ -129,12 +129,19 @@ def _taken_over(hold: Hold, view: EqualizationView, settings: ControlSettings, n
         answered=True,
         pending=unsaid,
         tries=0,
+        under_way=0,
         superseded=None,
         echo=echo_of(view),
         leased_s=lease_end_s(view),
     )
     # At rest by now, or nearly: to renew what it did is a change.
     return replace(hold, changed_s=max(hold.changed_s, now_s)) if has_run_out(hold, now_s) else hold
+
+
+def _has_stepped(hold: Hold, view: EqualizationView) -> bool:
+    """Tell whether what was sent ahead has come already: it was overheard late."""
+    here, ahead = (abs(view.applied_w - level.power_w) for level in hold.levels[:2])
+    return ahead <= SAME_W < here
 
 
 def _begun_anew(hold: Hold, now_s: float) -> Hold:

@@ -193,6 +193,8 @@ class TrialWitness:
         if epoch < self._station_epochs.get(station, 0):
             self._breach(f"{station} obeys epoch {epoch} after {self._station_epochs[station]}")
         self._station_epochs[station] = epoch
+        if self._began_anew(setpoint.server):
+            self._owners[epoch] = run  # stations that were away, or have been restarted, tell nobody of an epoch
         if self._owners.setdefault(epoch, run) is not run:
             self._breach(f"two servers are obeyed under epoch {epoch}, the second at {station}: {setpoint.server}")
         highest, since_s = self._epochs[-1]
@@ -269,7 +271,7 @@ class TrialWitness:
                 self.balances.append((self.now_s, account))
 
     def _began_anew(self, server: str) -> bool:
-        """Tell whether a server's account and what the broker retained of it were lost in the same half minute."""
+        """Tell whether what a server had stored and what the broker retained were lost in the same half minute."""
         return abs(self.disk_lost_s.get(server, -inf) - self.broker_forgot_s) < STORED_GAP_S
 
     def _channel(self, station: StationProcess, channel: str) -> Led:

@@ -22,8 +22,9 @@ def test_a_seed_that_once_violated_something_does_so_no_more(seed: int) -> None:
     assert halls.play(seed) == []
 
 
-def test_no_step_is_planned_behind_a_change_that_may_have_got_lost() -> None:
-    assert servers.play(3304) == []
+@pytest.mark.parametrize("seed", [3304, 1795421960, 1795430025, 1795440070])
+def test_a_trial_that_once_violated_something_does_so_no_more(seed: int) -> None:
+    assert servers.play(seed) == []
 
 
 def test_the_soak_finds_its_modules_and_names_a_crash() -> None:

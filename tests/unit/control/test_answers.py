@@ -64,6 +64,15 @@ def test_an_answer_that_leaves_lost_orders_out_answers_the_newest() -> None:
     assert reconcile(hold, other, SETTINGS, 1002.0).answered, "of another epoch nothing is known"
 
 
+def test_a_channel_that_was_taken_over_has_answered_all_that_went_out_before() -> None:
+    # Trial 1795430025: what had gone out before counted on; a step ahead that had come was taken back by its renewal.
+    hold = adopt(view(2, echo=6, applied_w=20e3), SETTINGS, 1004.0, changed())
+    hold = holds.change(hold, view(2, 6, 20e3), -8e3, 1006.0, settings=SETTINGS, now_s=1004.0)
+    hold = holds.sent(hold, view(2, echo=6, applied_w=20e3), 1004.0)
+    hold = adopt(view(8, echo=7, applied_w=20e3), SETTINGS, 1008.0, hold)
+    assert [level.power_w for level in hold.levels] == [-8e3]
+
+
 def test_what_a_broker_remembers_of_a_channel_is_not_taken_for_what_it_does() -> None:
     # Trial 3022: a broker that crashed brought telemetry back that was older than the order to rest, and the server,
     # connected again, took the power of then over and sent it; two changes within the delay.

@@ -273,6 +273,13 @@ def test_what_was_sent_ahead_still_comes() -> None:
     assert called_off.changed_s == 100.0
 
 
+def test_what_was_sent_ahead_and_overheard_late_has_come_where_the_channel_says_so() -> None:
+    # Trial 1795440070: a standby heard nothing for seconds, and then all at once.
+    known = heard((129.0, setpoint(1, (0.0, 4_000.0))), (129.0, setpoint(2, (0.0, 4_000.0), (3.0, -6_000.0))))
+    held = adopt(view(-6_000.0, seq=2), SETTINGS, 130.0, hold(known))
+    assert ([level.power_w for level in held.levels], held.changed_s) == ([-6_000.0], 132.0)
+
+
 def test_a_setpoint_sent_ahead_to_rest_is_renewed_until_it_comes() -> None:
     known = heard((100.0, setpoint(1, (0.0, 4_000.0))), (129.0, setpoint(2, (0.0, 4_000.0), (9.0, 0.0))))
     assert due_s(adopt(view(4_000.0, seq=2), SETTINGS, 130.0, hold(known)), SETTINGS) == -inf
