@@ -30,7 +30,7 @@ class EpochStore:
         self._tried_s = clock()
 
     def remember(self, epoch: int) -> None:
-        """Store another server's epoch that is higher than any that this run has stored: the next run goes on from it."""
+        """Store another server's epoch, if this run has stored none that is as high: the next run goes on from it."""
         if epoch > self._epoch:
             self.store(epoch)
 
