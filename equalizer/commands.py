@@ -16,6 +16,7 @@ _LOG = logging.getLogger(__name__)
 
 REMEMBERED_REPLIES = 1000
 _LONGEST_LOGGED = 64
+"""Of an operator's words, in the log and in events; the audit log has them whole."""
 
 
 class Operated(Protocol):
@@ -69,8 +70,8 @@ class CommandDesk:
         known = self._replies.get(command.id)
         if known is not None:
             return known
-        reply = self._obey(command)
         by = None if command.by is None else command.by[:_LONGEST_LOGGED]
+        reply = self._obey(command, by)
         words = command.id[:_LONGEST_LOGGED], command.action[:_LONGEST_LOGGED]
         _LOG.info("command id=%r action=%r result=%s by=%r", *words, reply.result, by)
         self.clerk.command(command, reply)
@@ -82,7 +83,7 @@ class CommandDesk:
             self._replies.popitem(last=False)
         return reply
 
-    def _obey(self, command: LoopCommand) -> Reply:
+    def _obey(self, command: LoopCommand, by: str | None) -> Reply:
         if command.action not in list(LoopAction):
             known = ", ".join(LoopAction)
             return self._reply(command.id, command.action, f"known are {known}", ReplyReason.UNKNOWN_ACTION)
@@ -91,14 +92,14 @@ class CommandDesk:
             return self._reply(command.id, command.action, why, ReplyReason.NOT_ACTIVE)
         match LoopAction(command.action):
             case LoopAction.PAUSE:
-                text = self._operated.pause(command.by)
+                text = self._operated.pause(by)
             case LoopAction.RESUME:
-                text = self._operated.resume(command.by)
+                text = self._operated.resume(by)
             case LoopAction.SET_TARGET:
                 if command.target_power_w is None:
                     text = "set_target needs target_power_w"
                     return self._reply(command.id, command.action, text, ReplyReason.MALFORMED)
-                text = self._operated.set_target(command.target_power_w, command.by)
+                text = self._operated.set_target(command.target_power_w, by)
         return self._reply(command.id, command.action, text)
 
     def _complaint(self, payload: bytes, error: MalformedError) -> Reply | None:

@@ -8,11 +8,11 @@ from equalizer import fencing
 from equalizer.attendance import Attendance
 from equalizer.control.state import Decision
 from equalizer.doubts import DoubtReporter
-from equalizer.epochs import EpochStore
 from equalizer.farewell import Farewell
 from equalizer.fencing import Fence, Standing
 from equalizer.helm import Helm
 from equalizer.herald import Herald
+from equalizer.keeping import Kept, Trouble, Words
 from equalizer.ledger import Ledger
 from equalizer.link import Link
 from equalizer.operation import Operation
@@ -36,6 +36,7 @@ _STALLED_PERIODS = 3.0
 _NAMESAKE_S = 2.5
 """How long a new server that finds its own name announced listens for two signs of life of that one, and more."""
 _CLAIM_LOOK_S = 0.1
+_UNSTORED = Words("epoch_not_stored", "", "epoch_stored_again", "epoch {epoch} is stored")
 
 
 class Duty:
@@ -84,7 +85,9 @@ class Duty:
         stalled_s = max(_STALLED_S, _STALLED_PERIODS * period_s)
         self._rhythm = Rhythm(self._cycle, clock=clock, longest_s=min(1.0, period_s), stalled_s=stalled_s)
         self._herald = Herald(voice)
-        self._epochs = EpochStore(ledger, voice, clock=clock)
+        self._epochs = Kept(
+            fence.epoch, ledger.store_epoch, Trouble(voice, _UNSTORED), clock, values=lambda epoch: {"epoch": epoch}
+        )
         self._place = Place(
             fence,
             helm=helm,
@@ -98,7 +101,7 @@ class Duty:
             fail=self._rhythm.fail,
             clock=clock,
         )
-        self._operation = Operation(helm, ledger, voice)
+        self._operation = Operation(helm, ledger, voice, clock=clock)
         self._attendance = Attendance(voice)
         self._doubts = DoubtReporter(voice)
         self._farewell = Farewell(helm, clock=clock)
@@ -261,7 +264,7 @@ class Duty:
         if self._leaving:
             return
         self._operation.keep()
-        self._epochs.try_again()
+        self._epochs.again()
         if not self.connected:
             self._helm.look()  # what is known grows old
             return

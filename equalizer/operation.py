@@ -1,15 +1,19 @@
 """What operators order of the loop: done at once, and remembered for the next run."""
 
-import logging
+from collections.abc import Callable
 
 from equalizer.helm import Helm
+from equalizer.keeping import Kept, Trouble, Words
 from equalizer.ledger import Ledger
 from equalizer.voice import Voice
-from schemas.messages import LoopAction, Severity, Values
+from schemas.messages import LoopAction, Values
 
-_LOG = logging.getLogger(__name__)
-
-_LONGEST_SIGNATURE = 64
+_UNSTORED = Words(
+    "orders_not_stored",
+    "a restart would not remember the pause or the target",
+    "orders_stored_again",
+    "the pause and the target are stored",
+)
 
 
 class Operation:
@@ -19,14 +23,13 @@ class Operation:
         helm: does it.
         ledger: remembers it.
         voice: tells of it.
+        clock: monotonic seconds.
     """
 
-    def __init__(self, helm: Helm, ledger: Ledger, voice: Voice) -> None:
+    def __init__(self, helm: Helm, ledger: Ledger, voice: Voice, *, clock: Callable[[], float]) -> None:
         self._helm = helm
-        self._ledger = ledger
         self._voice = voice
-        self._kept = helm.orders
-        self._keeps = True
+        self._orders = Kept(helm.orders, ledger.store_orders, Trouble(voice, _UNSTORED), clock)
 
     def pause(self, by: str | None = None) -> str:
         """Have the control paused."""
@@ -43,25 +46,9 @@ class Operation:
 
     def keep(self) -> None:
         """Store what operators have ordered, of this server or of the one that it follows, for the next run."""
-        orders = self._helm.orders
-        if orders == self._kept:
-            return
-        try:
-            self._ledger.store_orders(orders)
-        except OSError as error:
-            if self._keeps:
-                self._keeps = False
-                _LOG.error("orders_not_stored error=%r", str(error))
-                text = f"a restart would not remember the pause or the target: {error.strerror}"
-                self._voice.event("orders_not_stored", text, Severity.WARNING, {"cause": error.strerror or str(error)})
-        else:
-            if not self._keeps:
-                _LOG.info("orders_stored_again")
-                self._voice.event("orders_stored_again", "the pause and the target are stored", values={})
-            self._kept = orders
-            self._keeps = True
+        self._orders.keep(self._helm.orders)
 
     def _done(self, text: str, by: str | None, values: Values) -> str:
         self.keep()
-        self._voice.event("operator", text, values=values if by is None else {**values, "by": by[:_LONGEST_SIGNATURE]})
+        self._voice.event("operator", text, values=values if by is None else {**values, "by": by})
         return text

@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 from equalizer import fencing
 from equalizer.candidacy import Candidacy
-from equalizer.epochs import EpochStore
 from equalizer.errors import DuplicateServerError
 from equalizer.fencing import Fence, Identity, Standing
 from equalizer.helm import Helm
 from equalizer.herald import Herald
+from equalizer.keeping import Kept
 from equalizer.standby import Timing
 from equalizer.voice import Voice
 from schemas.messages import LoopBalance, Phase, Presence, ServerAnnouncement, Setpoint, SetpointEcho, Severity, Values
@@ -27,7 +27,8 @@ class Place:
         helm: follows another server's orders and account, and goes on from there.
         voice: speaks.
         herald: announces.
-        epochs: stores them.
+        epochs: keeps them, also those that it follows; where the disk fails, the retained announcement and the stations
+            have to remember.
         timing: of standing by.
         stored: whether a store beside the broker says who is in charge; then a claim is its holder's business.
         lease_s: after so long in standby without another server, the old leases have run out.
@@ -43,7 +44,7 @@ class Place:
         helm: Helm,
         voice: Voice,
         herald: Herald,
-        epochs: EpochStore,
+        epochs: Kept[int],
         timing: Timing,
         stored: bool,
         lease_s: float,
@@ -206,7 +207,7 @@ class Place:
         """Take a fence over, and store, bequeath and announce its epoch where that is another one."""
         raised = fence.epoch != self.fence.epoch
         if raised:
-            self._epochs.store(fence.epoch)
+            self._epochs.keep(fence.epoch)
             self._voice.bequeath(fence.epoch)
             _LOG.info("epoch from=%d to=%d", self.fence.epoch, fence.epoch)
         self.fence = fence
@@ -263,8 +264,8 @@ class Place:
 
     def _say_whom_it_follows(self, now_s: float) -> None:
         leader, epoch = self.candidacy.follows(now_s), self.candidacy.watch.epoch
-        if leader is not None:
-            self._epochs.remember(epoch)
+        if leader is not None and epoch > self._epochs.wanted:
+            self._epochs.keep(epoch)  # the next run goes on from it
         if leader is not None and leader != self._follows:
             values: Values = {"server": leader.server, "epoch": epoch}
             self._voice.event("standby", f"stands by for server {leader.server}, epoch {epoch}", values=values)

@@ -18,6 +18,7 @@ from equalizer.duty import MATERIAL_RATIO, Duty
 from equalizer.exposition import live_page, metrics_page, ready_page, serve
 from equalizer.helm import Helm
 from equalizer.journal import Journal
+from equalizer.keeping import AGAIN_S, Trouble, Words
 from equalizer.ledger import Ledger, SavedAccount, StandingOrders
 from equalizer.link import Link
 from equalizer.metrics import Counters, EqualizerMetrics
@@ -38,8 +39,20 @@ _LOG = logging.getLogger(__name__)
 
 _SECOND_S = 1.0
 _SAVE_EVERY_S = 30.0
-_SAVE_AGAIN_S = 5.0
 _FLUSH_S = 2.0
+_UNSAVED = Words(
+    "energy_not_saved",
+    "a restart would go on with an older energy account",
+    "energy_saved_again",
+    "the energy account is stored again",
+)
+_UNAUDITED = Words(
+    "audit_failed",
+    "control goes on, entries wait",
+    "audit_resumed",
+    "{lost} entries were lost",
+    Severity.ALARM,
+)
 
 
 class EqualizerService:
@@ -78,7 +91,6 @@ class EqualizerService:
             utc, lambda severity, code, text, values: self._voice.event(code, text, severity, values)
         )
         self._reached = asyncio.Event()
-        self._unsaved = False
         self._duties: list[Duty] = []
         self._journal = Journal(
             base_dir / settings.state.dir / f"decisions-{settings.loop.name}.jsonl",
@@ -118,9 +130,10 @@ class EqualizerService:
                 await tenure.end()
             await self._duty.leave()
             await self._session.flush(_FLUSH_S)
-            self._tell_of_disk(self._save())
+            self._unsaved.tell(self._save())
             self._journal.write()
             self._audit.write()
+            self._tell_of_audit()
             _LOG.info("audit_head seq=%d hash=%s", self._audit.head.seq, self._audit.head.hash)
             for task in (failed, *held, session, second):
                 if task.done():
@@ -165,6 +178,7 @@ class EqualizerService:
             clock=clock,
             utc=utc,
         )
+        self._unsaved, self._unaudited = Trouble(self._voice, _UNSAVED), Trouble(self._voice, _UNAUDITED)
         self._helm = Helm(
             settings,
             saved=saved,
@@ -245,28 +259,21 @@ class EqualizerService:
             self._duty.second()
             self._supervisor.alive(report.hindrance(self._duty.condition(), self._helm) or self.phase)
             self._expiry.look(self.settings.broker, self._session.peer_expiry_unix_time_s)
-            if self._clock() - saved_s >= (_SAVE_AGAIN_S if self._unsaved else _SAVE_EVERY_S):
+            if self._clock() - saved_s >= (AGAIN_S if self._unsaved.stands else _SAVE_EVERY_S):
                 saved_s = self._clock()
                 # Said here, not in the thread: a session belongs to its event loop.
-                self._tell_of_disk(await asyncio.to_thread(self._save))
+                self._unsaved.tell(await asyncio.to_thread(self._save))
 
     async def _write_log(self) -> None:
         """Write the decision log beside everything else: a slow disk delays nobody."""
         while True:
             await asyncio.sleep(_SECOND_S)
             await asyncio.to_thread(self._journal.write)
-            before = self._audit.trouble
             await asyncio.to_thread(self._audit.write)
-            self._tell_of_audit(before, self._audit.trouble)
+            self._tell_of_audit()
 
-    def _tell_of_audit(self, before: str | None, now: str | None) -> None:
-        """Say once that nothing can be written down, and once that it can again."""
-        if before is None and now is not None:
-            text = f"{now}; control goes on, entries wait"
-            self._voice.event("audit_failed", text, Severity.ALARM, {"cause": now})
-        elif before is not None and now is None:
-            lost = self._audit.lost
-            self._voice.event("audit_resumed", f"{lost} entries were lost", values={"lost": lost})
+    def _tell_of_audit(self) -> None:
+        self._unaudited.tell(self._audit.trouble, {"lost": self._audit.lost})
 
     def _save(self) -> str | None:
         """Store the energy account; return why it cannot be."""
@@ -275,19 +282,6 @@ class EqualizerService:
         except OSError as error:
             return str(error)
         return None
-
-    def _tell_of_disk(self, trouble: str | None) -> None:
-        """Say once that the account cannot be stored, and once that it can again."""
-        if (trouble is not None) is self._unsaved:
-            return
-        self._unsaved = trouble is not None
-        if trouble is None:
-            _LOG.info("energy_saved_again")
-            self._voice.event("energy_saved_again", "the energy account is stored again", values={})
-            return
-        _LOG.error("energy_not_saved error=%r", trouble)
-        text = f"{trouble}; a restart would go on with an older energy account"
-        self._voice.event("energy_not_saved", text, Severity.WARNING, {"cause": trouble})
 
     async def _advertise(self) -> None:
         """Announce the broker by DNS-SD once it has been reached, until cancelled."""

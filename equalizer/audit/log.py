@@ -63,12 +63,8 @@ class AuditLog:
             try:
                 self._write()
             except OSError as error:
-                if self.trouble is None:
-                    _LOG.error("audit_failed error=%r hint='control goes on; entries wait'", str(error))
                 self.trouble = str(error)
             else:
-                if self.trouble is not None:
-                    _LOG.info("audit_resumed lost=%d", self.lost)
                 self.trouble = None
 
     @property

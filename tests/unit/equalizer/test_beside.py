@@ -50,13 +50,8 @@ class FullDisk(Ledger):
         raise OSError(28, "No space left on device", str(account))
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(15.0):
-        while not condition():
-            await asyncio.sleep(0.02)
-
-
-async def test_a_full_disk_is_told_by_the_event_loop_alone(tmp_path: Path) -> None:
+def on_a_full_disk(folder: Path) -> tuple[EqualizerService, list[Line]]:
+    """Return an equalizer, and the sessions that it opens."""
     opened: list[Line] = []
 
     def open_session(broker: object, **arguments: object) -> Line:
@@ -65,12 +60,23 @@ async def test_a_full_disk_is_told_by_the_event_loop_alone(tmp_path: Path) -> No
 
     service = EqualizerService(
         parse(EqualizerSettings, SETTINGS, source="test", environment={}),
-        base_dir=tmp_path,
+        base_dir=folder,
         clock=lambda: HASTE * time.monotonic(),
         utc=time.time,
-        ledger=FullDisk(tmp_path / "state", "main"),
+        ledger=FullDisk(folder / "state", "main"),
         open_session=open_session,  # type: ignore[arg-type]  # the fake is the boundary
     )
+    return service, opened
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(15.0):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def test_a_full_disk_is_told_by_the_event_loop_alone(tmp_path: Path) -> None:
+    service, opened = on_a_full_disk(tmp_path)
     stop = asyncio.Event()
     running = asyncio.create_task(service.run(stop), name="equalizer")
     await until(lambda: any(b"energy_not_saved" in payload for line in opened for _, _, payload in line.said))
@@ -81,6 +87,15 @@ async def test_a_full_disk_is_told_by_the_event_loop_alone(tmp_path: Path) -> No
     assert [json.loads(payload)["code"] for _, topic, payload in line.said if topic.endswith("event")].count(
         "energy_not_saved"
     ) == 1
+
+
+async def test_a_disk_that_is_full_at_the_end_is_told_before_the_process_ends(tmp_path: Path) -> None:
+    service, opened = on_a_full_disk(tmp_path)
+    stop = asyncio.Event()
+    stop.set()
+    await service.run(stop)
+    (line,) = opened
+    assert [json.loads(payload)["code"] for _, _, payload in line.said] == ["energy_not_saved"]
 
 
 async def test_what_fails_beside_the_control_is_told_when_it_happens_and_ends_nothing(

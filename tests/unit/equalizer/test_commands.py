@@ -18,19 +18,20 @@ class Loop:
     told: list[str] = field(default_factory=list)
     why_not: str | None = None
     rival: bool = False
+    by: list[str | None] = field(default_factory=list)
 
     def pause(self, by: str | None = None) -> str:
-        del by
+        self.by.append(by)
         self.told.append("pause")
         return "paused"
 
     def resume(self, by: str | None = None) -> str:
-        del by
+        self.by.append(by)
         self.told.append("resume")
         return "balancing again"
 
     def set_target(self, target_power_w: float, by: str | None = None) -> str:
-        del by
+        self.by.append(by)
         self.told.append(f"target {target_power_w:g}")
         return "target is set"
 
@@ -126,6 +127,14 @@ def test_the_same_id_gets_the_same_reply_whether_it_was_malformed_first_or_later
     good = bench.ask({"id": "2", "action": "pause"})
     assert bench.ask({"id": "2"}) == good
     assert bench.loop.told == ["pause"]
+
+
+def test_who_asks_is_handed_on_and_whoever_signs_at_length_shortened() -> None:
+    bench = Bench()
+    bench.ask({"id": "1", "action": "pause"})
+    bench.ask({"id": "2", "action": "resume", "by": "mei"})
+    bench.ask({"id": "3", "action": "set_target", "target_power_w": 5.0, "by": "x" * 60_000})
+    assert bench.loop.by == [None, "mei", "x" * 64]
 
 
 def test_what_an_operator_writes_forges_no_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
