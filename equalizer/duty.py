@@ -263,6 +263,8 @@ class Duty:
         """Say once a second how the loop stands."""
         if self._leaving:
             return
+        if self._link.is_spoiled():
+            self.announcement_cleared()
         self._operation.keep()
         self._epochs.again()
         if not self.connected:

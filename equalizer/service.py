@@ -254,8 +254,6 @@ class EqualizerService:
         saved_s = self._clock()
         while True:
             await asyncio.sleep(_SECOND_S)
-            if self._link.is_spoiled():
-                self._duty.announcement_cleared()
             self._duty.second()
             self._supervisor.alive(report.hindrance(self._duty.condition(), self._helm) or self.phase)
             self._expiry.look(self.settings.broker, self._session.peer_expiry_unix_time_s)

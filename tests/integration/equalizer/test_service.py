@@ -244,6 +244,18 @@ async def test_a_late_will_of_an_older_server_is_overruled(mosquitto: Mosquitto,
         assert newest(observer, "server")["server"] == "equalizer"
 
 
+async def test_a_malformed_announcement_that_the_broker_retains_is_replaced(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    observer = Observer(mosquitto.port)
+    async with running(observer), equalizing(settings(mosquitto.port), tmp_path):
+        await until(lambda: bool(observer.said("balance")))
+        observer.say("server", b"junk", retain=True)
+        before = len(observer.said("server"))
+        await until(lambda: len(observer.said("server")) > before)
+        assert newest(observer, "server")["status"] == "online"
+
+
 PROCESS = textwrap.dedent(
     """
     import asyncio, sys, time
