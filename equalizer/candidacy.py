@@ -53,7 +53,7 @@ class Candidacy:
     def claims(self, epoch: int, now_s: float) -> None:
         """Open a claim under an epoch."""
         self.claimed_s = now_s
-        self.fell_silent = self.watch.left_s is None
+        self.fell_silent = self.watch.free_s is None
         self._stepped_down_s = None
         self.watch = Watch(epoch=epoch, since_s=now_s)
 

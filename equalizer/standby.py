@@ -44,10 +44,8 @@ class Watch:
     heartbeat: int = -1
     balance: tuple[int, int] = (-1, -1)
     """Epoch and seq of its last balance."""
-    left_s: float | None = None
-    """When it said, or its will did, that it is gone."""
-    takes_leave: bool = False
-    """It said so itself."""
+    free_s: float | None = None
+    """From when on its place is free: it has said, or its will has, that it is gone. None: neither has."""
 
 
 def begun(watch: Watch, now_s: float) -> Watch:
@@ -59,11 +57,11 @@ def announced(watch: Watch, message: ServerAnnouncement, *, retained: bool, now_
     """Take note of another server's announcement; one that was overtaken, or stands by itself, is not in charge."""
     identity = Identity(message.server, message.started_unix_time_s)
     if message.status is Presence.OFFLINE:
-        if identity != watch.leader or watch.left_s is not None:
+        if identity != watch.leader or watch.free_s is not None:
             return watch
         # A will was made with the connection, and can be late; a farewell is the newest that its server has said.
         farewell = not retained and message.heartbeat is not None and message.heartbeat > watch.heartbeat >= 0
-        return replace(watch, left_s=now_s, takes_leave=farewell)
+        return replace(watch, free_s=now_s if farewell else now_s + LEFT_GRACE_S)
     if message.epoch < watch.epoch or message.phase is Phase.STANDBY:
         return watch
     if identity != watch.leader:
@@ -78,7 +76,7 @@ def announced(watch: Watch, message: ServerAnnouncement, *, retained: bool, now_
     if retained or (message.heartbeat is not None and message.heartbeat <= watch.heartbeat):
         return known
     heartbeat = watch.heartbeat if message.heartbeat is None else message.heartbeat
-    return replace(known, since_s=now_s, proved=True, heartbeat=heartbeat, left_s=None, takes_leave=False)
+    return replace(known, since_s=now_s, proved=True, heartbeat=heartbeat, free_s=None)
 
 
 def balanced(watch: Watch, message: LoopBalance, *, retained: bool, now_s: float) -> Watch:
@@ -99,11 +97,9 @@ def vacant_s(watch: Watch, timing: Timing) -> float:
     if watch.leader is None:
         return watch.since_s + timing.settle_s
     lost_s = watch.since_s + timing.lost_s
-    if watch.left_s is None:
-        return lost_s
-    return min(lost_s, watch.left_s + (0.0 if watch.takes_leave else LEFT_GRACE_S))
+    return lost_s if watch.free_s is None else min(lost_s, watch.free_s)
 
 
 def is_alive(watch: Watch, timing: Timing, now_s: float) -> bool:
     """Tell whether another server is in charge, and has proved it lately."""
-    return watch.leader is not None and watch.proved and watch.left_s is None and now_s < watch.since_s + timing.lost_s
+    return watch.leader is not None and watch.proved and watch.free_s is None and now_s < watch.since_s + timing.lost_s
