@@ -275,10 +275,15 @@ class Arena(Hall):
         """Start equalizer, station and load; return the first two once the loop is balanced."""
         equalizer = self.lead() if server_port is None else self.lead(port=server_port)
         battery = self.equalize(**station)
-        self.load = Foreign(self)
-        self.load.set_power(LOAD_W)
+        self.add_load()
         await self.until_balanced()
         return equalizer, battery
+
+    def add_load(self) -> Foreign:
+        """Have a load run."""
+        self.load = Foreign(self)
+        self.load.set_power(LOAD_W)
+        return self.load
 
     async def restart_broker(self, data_dir: str, *, config: Path | None = None) -> float:
         """Start a broker on the old port; return when it was started."""

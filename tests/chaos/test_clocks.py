@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.hall import Foreign
-from tests.chaos.arena import LOAD_W, Arena
+from tests.chaos.arena import Arena
 from tests.chaos.registry import Measured, fault
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(400)]
@@ -32,8 +31,7 @@ async def led_all_the_time(arena: Arena, environment: dict[str, str]) -> Measure
     arena.lead(environment=environment)
     arena.equalize(environment=environment)
     back_s = await arena.until_back(started_s)
-    arena.load = Foreign(arena)
-    arena.load.set_power(LOAD_W)
+    arena.add_load()
     await arena.until_balanced()
     await arena.always(lambda: arena.is_led, arena.pace.ttl_s + 2.0, what="led on")
     assert arena.told("lease_expired") == 0

@@ -8,7 +8,6 @@ import time
 import pytest
 
 from schemas.messages import Phase, Presence
-from tests.acceptance.hall import Foreign
 from tests.chaos.arena import LOAD_W, SERVER, Arena
 from tests.chaos.disk import small_disk
 from tests.chaos.registry import Measured, fault
@@ -118,8 +117,7 @@ async def test_two_equalizers(arena: Arena) -> Measured:
 async def test_too_much_unknown_power(arena: Arena) -> Measured:
     arena.lead(freeze_w=0.75 * LOAD_W)
     arena.equalize()
-    arena.load = load = Foreign(arena)
-    load.set_power(LOAD_W)
+    load = arena.add_load()
     await arena.until_balanced()
     silent_s = time.monotonic()
     load.task.cancel()

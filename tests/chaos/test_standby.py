@@ -22,7 +22,6 @@ from broker.run import RunningBroker, start
 from schemas import topics
 from schemas.messages import Phase, Presence, ServerAnnouncement, Setpoint, SetpointReason, SetpointResult
 from schemas.topics import ChannelTopic
-from tests.acceptance.hall import Foreign
 from tests.chaos.arena import BALANCE, LOAD_W, SERVER, Arena
 from tests.chaos.conftest import pace
 from tests.chaos.proxy import Proxy
@@ -61,8 +60,7 @@ class Pair:
         arena = self.arena
         self.lead("a", port=port)
         arena.equalize()
-        arena.load = Foreign(arena)
-        arena.load.set_power(LOAD_W)
+        arena.add_load()
         await arena.until_balanced()
         self.lead("b")
         await arena.until_told("standby", "b", "server/b")
@@ -77,6 +75,19 @@ class Pair:
             return False
         known = (announced.server, announced.status, announced.phase) == (name, Presence.ONLINE, Phase.BALANCING)
         return known and echo.server == name
+
+    async def until_one_leads(self, within_s: float = 20.0) -> None:
+        """Wait until either is in charge."""
+        await self.arena.until(lambda: any(map(self.is_in_charge, "ab")), within_s, what="one in charge")
+
+    async def check_one_leads(self) -> None:
+        """Listen for a while; fail where not exactly one speaks for the loop, or another sends setpoints."""
+        mark_s = time.monotonic()
+        await asyncio.sleep(4.0)
+        speak = {seen.message.server for seen in self.arena.watcher.heard[BALANCE] if seen.at_s > mark_s}
+        lead = {seen.message.server for seen in self.arena.setpoints("eq", "1") if seen.at_s > mark_s}
+        assert len(speak) == 1
+        assert lead <= speak
 
     async def taken_over(self, name: str, from_s: float) -> float:
         """Return after how long a server was obeyed; no step in power on the way."""
@@ -264,21 +275,15 @@ async def test_the_leader_is_frozen_and_wakes_on_nats(nats_pair: Pair) -> Measur
 async def both_start(pair: Pair) -> Measured:
     arena = pair.arena
     arena.equalize()
-    arena.load = Foreign(arena)
-    arena.load.set_power(LOAD_W)
+    arena.add_load()
     await arena.until(lambda: arena.telemetry("eq", "1"), what="the channel")
     started_s = time.monotonic()
     pair.lead("a")
     pair.lead("b")
-    await arena.until(lambda: pair.is_in_charge("a") or pair.is_in_charge("b"), 30.0, what="one in charge")
+    await pair.until_one_leads(30.0)
     one_s = time.monotonic() - started_s
     await arena.until_balanced()
-    mark_s = time.monotonic()
-    await asyncio.sleep(4.0)
-    speak = {seen.message.server for seen in arena.watcher.heard[BALANCE] if seen.at_s > mark_s}
-    lead = {seen.message.server for seen in arena.setpoints("eq", "1") if seen.at_s > mark_s}
-    assert len(speak) == 1
-    assert lead <= speak
+    await pair.check_one_leads()
     return {"one in charge": one_s}
 
 
@@ -355,7 +360,7 @@ async def client_id_taken(pair: Pair, proxy: Proxy) -> Measured:
         await intruder.close()
     assert arena.log("a").count("connection_lost") == 3
     assert arena.told("connection_lost", "server/a") >= 1, "the same is told once in ten seconds"
-    await arena.until(lambda: pair.is_in_charge("a") or pair.is_in_charge("b"), what="one in charge")
+    await pair.until_one_leads()
     pair.check_no_step(begun_s)
     return {"back": back_s}
 
@@ -395,10 +400,8 @@ async def test_the_broker_is_killed_under_both(pair: Pair) -> Measured:
     arena.broker.kill()
     await asyncio.sleep(0.3)
     back_s = await arena.until_back(await arena.restart_broker("again"))
-    await arena.until(lambda: pair.is_in_charge("a") or pair.is_in_charge("b"), 20.0, what="one in charge")
-    mark_s = time.monotonic()
-    await asyncio.sleep(4.0)
-    assert len({seen.message.server for seen in arena.watcher.heard[BALANCE] if seen.at_s > mark_s}) == 1
+    await pair.until_one_leads()
+    await pair.check_one_leads()
     return {"back": back_s}
 
 
