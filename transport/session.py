@@ -41,7 +41,7 @@ _CLOGGED_BYTES = 4096
 _CLOGGED_S = 1.0
 """So much has not been sent for so long, and QoS 0 waits here, where the newest of a topic replaces the older. A burst
 is gone before: it waits for an acknowledgement, or for a process that is short of time."""
-_LARGEST_PACKET_BYTES = 4 * MAX_PAYLOAD_BYTES
+_ACCEPTED_PACKET_BYTES = 4 * MAX_PAYLOAD_BYTES
 """A broker that speaks MQTT 5 keeps what is longer to itself: nothing of the contract is, and a message of a hundred
 megabytes would hold up all that come behind it. What is a little too long arrives, and is counted."""
 _PUBLISH_OVERHEAD_BYTES = 1 + 4 + 2 + 2 + 1
@@ -127,7 +127,8 @@ class Session:
         self.peer_expiry_unix_time_s: float | None = None
         """Until when the certificate holds that the broker showed last; null without TLS."""
         self.dropped_messages = 0
-        """QoS 0 messages that a newer one of the same topic, or the lack of a connection, made pointless."""
+        """QoS 0 messages that a newer one of the same topic, or the lack of a connection, made pointless; and what
+        is too large for the broker."""
         self.largest_packet_bytes: int | None = None
         """What the broker takes at most; null: it has not said."""
         self._client_id = client_id
@@ -570,7 +571,7 @@ def _open(broker: BrokerSettings, timeout_s: float) -> socket.socket:
 
 def _limits() -> Properties:
     limits = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho leaves it untyped
-    limits.MaximumPacketSize = _LARGEST_PACKET_BYTES
+    limits.MaximumPacketSize = _ACCEPTED_PACKET_BYTES
     return limits
 
 

@@ -29,9 +29,9 @@ Routes = Mapping[bytes, Taker]
 LARGEST_PACKET_BYTES = 68 * 1024
 """Room for the contract's largest payload (64 KiB), a topic, and what stands around both.
 
-A broker of MQTT 5 is asked to send no more. Another may: of a PUBLISH that is longer, so much is kept, which is still
-too much for a payload: it is refused, counted and logged like any other that is too large. The rest is thrown away as
-it comes. Otherwise one announced length would have us wait for, and keep, up to 256 MB.
+Of a PUBLISH that is longer, so much is kept, which is still too much for a payload: it is refused, counted and logged
+like any other that is too large. The rest is thrown away as it comes. Otherwise one announced length would have us wait
+for, and keep, up to 256 MB; only a broker of MQTT 5 can be asked to send no such thing.
 """
 _LARGEST_LENGTH = b"\x80\xa0\x04"
 """The same as it stands in a packet (MQTT 5.0, section 1.5.5)."""
