@@ -2,6 +2,7 @@
 
 Usage: python -m tests.benchmarks [ingest|flood|reaction|start|station|scaling|page|control|plant ...] [--seconds N]
     [--full] [--undisturbed] [--write docs/benchmarks.md]
+    [--seeds N ...] [--delays S ...] [--only CONTROLLER ...] [--processes N]
 
 Absolute times say little on a shared machine; each table carries the reference's figure beside the product's.
 """
@@ -28,6 +29,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from broker.ports import free_port
 from broker.run import RunningBroker, start
 from tests.benchmarks import control, decision, page, plant
+from tests.benchmarks.asked import Asked
 
 HERE = Path(__file__).parent
 PAIRS = 9
@@ -418,12 +420,12 @@ SECTIONS: dict[str, tuple[str, Callable[[Bench], list[str]]]] = {
     ),
 }
 
-VIRTUAL: dict[str, tuple[str, Callable[[float | None], list[str]]]] = {
+VIRTUAL: dict[str, tuple[str, Callable[[Asked], list[str]]]] = {
     "control": ("Control: the mixed hall, beside others on the same load", control.measure),
     "decision": ("Decision: 10,000 channels, and 50 to equalize with", decision.measure),
     "plant": ("Plant: 1,000 channels in virtual time", plant.measure),
 }
-"""Sections that need no broker; they take the virtual seconds that are asked for."""
+"""Sections that need no broker; they take what is asked for."""
 SHORT_S: dict[str, float | None] = {"control": 300.0, "decision": None, "plant": 600.0}
 """How long they are where nothing is asked for; null: as long as they are."""
 
@@ -433,6 +435,10 @@ def main() -> None:
     parser.add_argument("sections", nargs="*", default=[*SECTIONS, *VIRTUAL])
     parser.add_argument("--seconds", type=float, help="virtual seconds of what runs in virtual time")
     parser.add_argument("--full", action="store_true", help="run what is in virtual time whole: hours")
+    parser.add_argument("--seeds", type=int, nargs="+", default=Asked.seeds, help="of the control's halls")
+    parser.add_argument("--delays", type=float, nargs="+", default=Asked.delays_s, help="the control's `delay_s`")
+    parser.add_argument("--only", nargs="+", default=(), help="the controllers that take part, by name")
+    parser.add_argument("--processes", type=int, help="for the control; one a core, if not said")
     parser.add_argument("--write", type=Path)
     parser.add_argument("--undisturbed", action="store_true", help="let no other program in between; needs root")
     arguments = parser.parse_args()
@@ -445,7 +451,8 @@ def main() -> None:
             seconds = arguments.seconds
             if seconds is None and not arguments.full:
                 seconds = SHORT_S[name]
-            rows = simulate(seconds)
+            choice = (tuple(arguments.seeds), tuple(arguments.delays), tuple(arguments.only), arguments.processes)
+            rows = simulate(Asked(seconds, *choice))
             if seconds is not None:
                 rows = [f"Short: {seconds:g} s in virtual time; `--full` runs it whole.", "", *rows]
         else:

@@ -1,13 +1,12 @@
 """The mixed hall in virtual time: us in four forms and the neighbours, native and gated, beside the bound.
 
-Three seeds and two delays; every controller meets the same load. Runs over all cores.
+Some seeds and delays; every controller meets the same load. Runs over all cores.
 """
 
 import logging
-import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -23,10 +22,9 @@ import simulation
 from simulation.run import compete
 from simulation.scenario import Action, EventSection, Scenario, VariantSection, read
 from simulation.score import Score, score
+from tests.benchmarks.asked import Asked
 
 SCENARIO = Path(simulation.__file__).parent / "scenarios" / "mixed.toml"
-SEEDS = (1, 2, 3)
-DELAYS_S = (10.0, 15.0)
 OURS = ("confirm, plans", "confirm, no plans", "dwell, plans", "dwell, no plans")
 DEAD = "one equalization channel dead for a quarter of the time"
 DEAD_BLIND = "the same without plans"
@@ -67,16 +65,25 @@ class Row:
         )
 
 
-def measure(seconds: float | None) -> list[str]:
-    """Return the section's lines, for so many virtual seconds (null: as long as the scenario)."""
+def measure(asked: Asked) -> list[str]:
+    """Return the section's lines.
+
+    Raises:
+        SystemExit: a controller is asked for that takes no part.
+    """
     scenario = read(SCENARIO)
-    length_s = scenario.duration_s if seconds is None else seconds
+    length_s = scenario.duration_s if asked.seconds is None else asked.seconds
+    known = [variant.name for variant in (*scenario.variant, *_degraded(length_s)[0])]
+    for name in asked.only:
+        if name not in known:
+            raise SystemExit(f"--only: no controller is called {name!r}; there are: {'; '.join(known)}")
     began_s = time.monotonic()
-    rows = list(_rows(scenario, length_s))
+    rows = list(_rows(scenario, length_s, asked))
     took_s = time.monotonic() - began_s
     worse = degraded_names()
+    seeds = ", ".join(map(str, asked.seeds))
     return [
-        f"{len(SEEDS)} seeds of {length_s / 60.0:.0f} min each, {took_s / 60.0:.0f} min on {os.cpu_count()} cores.",
+        f"Seeds {seeds}, {length_s / 60.0:.0f} min each; took {took_s / 60.0:.0f} min.",
         "Regret is the residual by the bound; too early means within the delay of the change before it.",
         "",
         *_table([row for row in rows if row.name not in worse]),
@@ -87,7 +94,7 @@ def measure(seconds: float | None) -> list[str]:
         "",
         "### What it must show",
         "",
-        *_claims(rows),
+        *_claims(rows, asked.delays_s),
     ]
 
 
@@ -121,19 +128,19 @@ def _degraded(length_s: float) -> tuple[list[VariantSection], list[EventSection]
     return variants, events
 
 
-def _rows(scenario: Scenario, length_s: float) -> Iterator[Row]:
-    jobs = [(seed, delay_s) for delay_s in DELAYS_S for seed in SEEDS]
+def _rows(scenario: Scenario, length_s: float, asked: Asked) -> Iterator[Row]:
+    jobs = [(seed, delay_s) for delay_s in asked.delays_s for seed in asked.seeds]
     context = get_context("spawn")
     told: Any = context.Queue()
     done: dict[tuple[int, float], tuple[Score, ...]] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
     with (
-        ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=_remember, initargs=(told,)) as pool,
+        ProcessPoolExecutor(asked.processes, mp_context=context, initializer=_remember, initargs=(told,)) as pool,
         Progress(*columns, TimeRemainingColumn(), console=Console(file=sys.stderr), transient=True) as bar,
     ):
         task = bar.add_task("control", total=len(jobs) * length_s)
         futures: dict[tuple[int, float], Future[tuple[Score, ...]]] = {
-            job: pool.submit(_job, scenario, *job, length_s) for job in jobs
+            job: pool.submit(_job, scenario, *job, length_s, asked.only) for job in jobs
         }
         while not all(future.done() for future in futures.values()):
             try:
@@ -141,9 +148,9 @@ def _rows(scenario: Scenario, length_s: float) -> Iterator[Row]:
             except Empty:
                 continue
         done = {job: future.result() for job, future in futures.items()}
-    for delay_s in DELAYS_S:
-        for number, one in enumerate(done[SEEDS[0], delay_s]):
-            yield Row(delay_s, one.variant, tuple(done[seed, delay_s][number] for seed in SEEDS))
+    for delay_s in asked.delays_s:
+        for number, one in enumerate(done[asked.seeds[0], delay_s]):
+            yield Row(delay_s, one.variant, tuple(done[seed, delay_s][number] for seed in asked.seeds))
 
 
 _told: Any = None
@@ -155,13 +162,13 @@ def _remember(told: Any) -> None:  # noqa: ANN401 - a queue of the context has n
     logging.getLogger("station").setLevel(logging.ERROR)  # a battery is unplugged on purpose
 
 
-def _job(scenario: Scenario, seed: int, delay_s: float, length_s: float) -> tuple[Score, ...]:
+def _job(scenario: Scenario, seed: int, delay_s: float, length_s: float, only: tuple[str, ...]) -> tuple[Score, ...]:
     variants, events = _degraded(length_s)
     control = scenario.control.model_copy(update={"delay_s": delay_s})
     hall = scenario.model_copy(
         update={
             "control": control,
-            "variant": (*scenario.variant, *variants),
+            "variant": tuple(v for v in (*scenario.variant, *variants) if not only or v.name in only),
             "event": (*scenario.event, *events),
         }
     )
@@ -201,39 +208,50 @@ def _table(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def _claims(rows: Sequence[Row]) -> list[str]:
-    """Return the issue's figures, each beside what is asked of it."""
+def _claims(rows: Sequence[Row], delays_s: Sequence[float]) -> list[str]:
+    """Return what is asked of the control, beside what was measured, as far as the rows for it are there."""
     lines = ["| delay, s | | asked | measured |", "| ---: | --- | ---: | ---: |"]
-    for delay_s in DELAYS_S:
+    for delay_s in delays_s:
         by_name = {row.name: row for row in rows if row.delay_s == delay_s}
-        plans, alone, dwell = by_name["confirm, plans"], by_name["confirm, no plans"], by_name["dwell, no plans"]
-        literal, openems = by_name["literal delay"], by_name["OpenEMS, no filter"]
-        best = min((row for name, row in by_name.items() if name.endswith(", gated")), key=lambda row: row.total_w)
-        ours = [row for name, row in by_name.items() if name in (*OURS, *degraded_names())]
-        faults = [name for name in degraded_names() if name != DEAD_BLIND]
-        # A fault is held against the same fault without plans, where that is a run of its own.
-        worst = max(faults, key=lambda name: by_name[name].total_w / by_name[without(name)].total_w)
-        facts = [
-            ("`confirm` with plans by the bound", "at most 1.5", f"{plans.regret:.2f}"),
-            ("… by native OpenEMS", "at most 0.6", f"{plans.total_w / openems.total_w:.2f}"),
-            ("… its changes by native OpenEMS'", "at most 0.05", f"{plans.changes / openems.changes:.3f}"),
-            ("`confirm` without plans by literal delay", "at most 1.05", f"{alone.total_w / literal.total_w:.2f}"),
-            ("… changes by literal delay's", "at most 1", f"{alone.changes / literal.changes:.2f}"),
-            (
-                f"`dwell` without plans by {best.name}, the best",
-                "below 1",
-                f"{dwell.total_w / best.total_w:.2f}",
-            ),
-            (
-                f"the worst of the faults ({worst}) by {without(worst)}",
-                "at most 1",
-                f"{by_name[worst].total_w / by_name[without(worst)].total_w:.2f}",
-            ),
-            (
-                "ours: too early / beyond limits / opposite, s",
-                "0 / 0 / 0",
-                " / ".join(f"{sum(values):g}" for values in zip(*(row.violations for row in ours), strict=True)),
-            ),
-        ]
-        lines += [f"| {delay_s:g} | {what} | {asked} | {measured} |" for what, asked, measured in facts]
+        for claim in (_with_plans, _without_plans, _under_faults, _never):
+            try:
+                facts = list(claim(by_name))
+            except KeyError:
+                continue
+            lines += [f"| {delay_s:g} | {what} | {asked} | {measured} |" for what, asked, measured in facts]
     return lines
+
+
+Facts = Iterator[tuple[str, str, str]]
+
+
+def _with_plans(by_name: Mapping[str, Row]) -> Facts:
+    plans, openems = by_name["confirm, plans"], by_name["OpenEMS, no filter"]
+    yield "`confirm` with plans by the bound", "at most 1.5", f"{plans.regret:.2f}"
+    yield "… by native OpenEMS", "at most 0.6", f"{plans.total_w / openems.total_w:.2f}"
+    yield "… its changes by native OpenEMS'", "at most 0.05", f"{plans.changes / openems.changes:.3f}"
+
+
+def _without_plans(by_name: Mapping[str, Row]) -> Facts:
+    alone, literal, dwell = by_name["confirm, no plans"], by_name["literal delay"], by_name["dwell, no plans"]
+    gated = [row for name, row in by_name.items() if name.endswith(", gated")]
+    yield "`confirm` without plans by literal delay", "at most 1.05", f"{alone.total_w / literal.total_w:.2f}"
+    yield "… changes by literal delay's", "at most 1", f"{alone.changes / literal.changes:.2f}"
+    if gated:
+        best = min(gated, key=lambda row: row.total_w)
+        yield f"`dwell` without plans by {best.name}, the best", "below 1", f"{dwell.total_w / best.total_w:.2f}"
+
+
+def _under_faults(by_name: Mapping[str, Row]) -> Facts:
+    # A fault is held against the same fault without plans, where that is a run of its own.
+    ratios = {
+        name: by_name[name].total_w / by_name[without(name)].total_w for name in degraded_names() if name != DEAD_BLIND
+    }
+    worst = max(ratios, key=lambda name: ratios[name])
+    yield f"the worst of the faults ({worst}) by {without(worst)}", "at most 1", f"{ratios[worst]:.2f}"
+
+
+def _never(by_name: Mapping[str, Row]) -> Facts:
+    ours = [row for name, row in by_name.items() if name in (*OURS, *degraded_names())]
+    sums = (sum(values) for values in zip(*(row.violations for row in ours), strict=True))
+    yield "ours: too early / beyond limits / opposite, s", "0 / 0 / 0", " / ".join(f"{one:g}" for one in sums)

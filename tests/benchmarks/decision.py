@@ -28,6 +28,7 @@ from schemas.messages import (
     StepType,
     WorkStatus,
 )
+from tests.benchmarks.asked import Asked
 
 LOADS, LED = 10_000, 50
 RATING_W = 60e3
@@ -167,7 +168,7 @@ def _pass_ms() -> float:
     return float(np.median(taken_s)) * MILLI
 
 
-def measure(seconds: float | None) -> list[str]:
+def measure(asked: Asked) -> list[str]:
     """Return a table's rows."""
     settings = ControlSettings(engage_w=50e3, release_w=15e3, freeze_w=1e9)
     hall, state = Hall(settings), initial(settings)
@@ -175,7 +176,7 @@ def measure(seconds: float | None) -> list[str]:
     own_ms: list[float] = []
     changes = 0
     gc.disable()
-    for number in range(round((seconds if seconds is not None else SECONDS) * SLICES)):
+    for number in range(round((SECONDS if asked.seconds is None else asked.seconds) * SLICES)):
         now_s = 1.0 + number / SLICES
         hall.speak(number % SLICES, now_s)
         begun_s, own_s = time.perf_counter(), time.process_time()

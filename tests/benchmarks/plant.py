@@ -10,15 +10,16 @@ from simulation.hall import build
 from simulation.plant.run import compete
 from simulation.plant.wire import PlantLoads
 from simulation.scenario import read
+from tests.benchmarks.asked import Asked
 
 SCENARIO = Path(simulation.__file__).parent / "scenarios" / "plant.toml"
 PASSES = 20
 
 
-def measure(seconds: float | None) -> list[str]:
-    """Return the section's lines, for so many virtual seconds (null: a whole day)."""
+def measure(asked: Asked) -> list[str]:
+    """Return the section's lines."""
     scenario = read(SCENARIO)
-    length_s = round(scenario.duration_s if seconds is None else seconds)
+    length_s = round(scenario.duration_s if asked.seconds is None else asked.seconds)
     begin_s = time.process_time()
     hall = build(scenario, SCENARIO.parent, seed=scenario.seed)
     loads = PlantLoads(hall, length_s, scenario.telemetry.period_s, str(scenario.seed))
