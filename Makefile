@@ -1,5 +1,6 @@
 # The commands of the project; `make help` lists them. Everything is installed into .venv, nothing outside of it, but for
-# the programs that `make test` fetches from Debian where it runs as root.
+# what only the tests drive: AsyncAPI's parser, in tests/asyncapi, and the programs that `make test` fetches from Debian
+# where it runs as root.
 
 # The first Python of 3.11 or newer that can make virtual environments; `make PYTHON=/path/to/python` takes another.
 PYTHON ?= $(shell .ci/python)
@@ -39,14 +40,15 @@ demo: $(runtime) ## a whole hall on this computer; SECONDS=120 ends it by itself
 tools: ## the programs that the tests drive: as root from Debian, else what is missing
 	@.ci/tools
 
-test: $(dev) tools ## every test, on this Python
+test: $(dev) tools ## the tests, on this Python; what takes long is left to make chaos
 	$(bin)/python -m pytest --numprocesses 4 --dist worksteal $(ARGS)
 
-chaos: $(dev) tools ## every fault on a real broker with the product's defaults; writes docs/faults.md
+chaos: $(dev) tools ## every outage with the product's defaults, and all who break the contract; writes docs/faults.md
 	$(bin)/python -m tests.chaos $(ARGS)
 
 soak-live: $(dev) tools ## a thousand channels on a real broker; MINUTES=60
 	$(bin)/python -m tests.chaos.soak --minutes $(or $(MINUTES),60)
+
 screenshots: $(dev) tools ## the documents' pictures of the page, taken in a browser of the demo; a quarter of an hour
 	$(bin)/python -m pytest -q tests/page/test_pictures.py --pictures
 
@@ -103,5 +105,5 @@ constraints: $(dev) ## constraints.txt, made again from what is installed
 	mv constraints.new constraints.txt
 
 clean: ## everything that was made here, .venv included
-	rm -rf $(VENV) .venv-3.* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist site
+	rm -rf $(VENV) .venv-3.* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist site mutants tests/asyncapi/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

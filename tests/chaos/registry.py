@@ -36,6 +36,8 @@ class Fault:
     bounds_s: Measured
     file: str
     test: str
+    quick: bool = True
+    """Whether `make test` plays it, too."""
 
     @property
     def key(self) -> str:
@@ -60,7 +62,7 @@ def fault(
     """
 
     def register(test: Callable[P, Awaitable[Measured]]) -> Callable[P, Awaitable[None]]:
-        entry = Fault(what, outcome, bounds_s, Path(test.__code__.co_filename).name, test.__name__)
+        entry = Fault(what, outcome, bounds_s, Path(test.__code__.co_filename).name, test.__name__, quick)
         FAULTS[entry.key] = entry
 
         @functools.wraps(test)

@@ -27,9 +27,9 @@ FILES = (
 HEAD = """\
 # Faults
 
-What can fail, what happens then, and within how many seconds. Every row is a test on a real Mosquitto and real
-processes; `make chaos` runs them all with the product's defaults (a period of 1 s, a lease of 30 s, a delay of 15 s)
-and writes this page. `make test` runs most of them with shorter times. What needs root (network namespaces, a full
+What can fail, what happens then, and within how many seconds. Every row is a test on a real broker and real
+processes; `make chaos` runs all {rows} with the product's defaults (a period of 1 s, a lease of 30 s, a delay of 15 s)
+and writes this page. `make test` runs {quick} of them, with shorter times. What needs root (network namespaces, a full
 disk) is skipped without it.
 
 What holds everywhere:
@@ -66,7 +66,8 @@ def render(faults: Iterable[Fault], measured: Mapping[str, Measured]) -> str:
     """Return the page."""
     faults = list(faults)
     sections = [_section(file, [one for one in faults if one.file == file], measured) for file in FILES]
-    return "\n".join([HEAD, *sections])
+    head = HEAD.format(rows=len(faults), quick=sum(one.quick for one in faults))
+    return "\n".join([head, *sections])
 
 
 def _section(file: str, faults: Iterable[Fault], measured: Mapping[str, Measured]) -> str:
