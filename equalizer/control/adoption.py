@@ -20,6 +20,9 @@ from equalizer.control.state import NEVER_S, Hold, Level
 from equalizer.control.travel import abreast, arrived
 from schemas.messages import SetpointResult
 
+OLDEST_BASIS_S = 15.0
+"""A station obeys no order on telemetry that is older (contract); from then on, its lease runs."""
+
 
 def adopt(view: EqualizationView, settings: ControlSettings, now_s: float, before: Hold | None = None) -> Hold:
     """Take over what a channel is doing, without a step; when it was last changed is not forgotten.
@@ -38,7 +41,7 @@ def adopt(view: EqualizationView, settings: ControlSettings, now_s: float, befor
     ramp_s = abs(view.applied_w - view.power_w) / view.ramp_w_per_s
     changed_s = last_changed_s(before, now_s) if before is not None else NEVER_S
     if _was_changed_by_another(view, before) or (before is not None and _is_outdated(before, view, now_s)):
-        changed_s = now_s  # nobody tells when, so it may have been just now
+        changed_s = max(changed_s, _latest_change_s(view, settings, now_s))
     return Hold(
         levels=(Level(now_s, now_s, goes_to_w(view)),),
         boot_id=view.boot_id,
@@ -154,12 +157,16 @@ def _begun_anew(hold: Hold, now_s: float) -> Hold:
     return replace(hold, levels=levels, changed_s=changed_s, prior_changed_s=changed_s)
 
 
+def _latest_change_s(view: EqualizationView, settings: ControlSettings, now_s: float) -> float:
+    """Return when a channel was last changed at the latest: just now, or in time for its lease to end."""
+    over = view.last is not None and view.last.result is SetpointResult.EXPIRED
+    return now_s - max(0.0, settings.ttl_s - OLDEST_BASIS_S) if over else now_s
+
+
 def _was_changed_by_another(view: EqualizationView, before: Hold | None) -> bool:
-    """Tell whether a channel follows (or holds at rest for) a setpoint that this control knows nothing of."""
+    """Tell whether a channel follows, or has followed, a setpoint that this control knows nothing of."""
     last = view.last
-    if last is None or last.result is SetpointResult.EXPIRED:
-        return False
-    if last.result is SetpointResult.REJECTED and view.applied_w == 0.0:
+    if last is None:
         return False
     if before is None or before.answered:
         return before is None or (last.epoch, last.seq) != before.echo

@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 
+import pytest
+
 from equalizer.control import holds
 from equalizer.control.adoption import adopt, left
 from equalizer.control.answers import reconcile
 from equalizer.control.image import EqualizationView
-from equalizer.control.settings import ControlSettings
+from equalizer.control.settings import LOCK_MARGIN_S, ControlSettings
 from equalizer.control.state import Hold
 from schemas.messages import SetpointEcho, SetpointResult
 
@@ -65,12 +67,12 @@ def test_an_answer_that_leaves_lost_orders_out_answers_the_newest() -> None:
 
 
 def test_a_channel_that_was_taken_over_has_answered_all_that_went_out_before() -> None:
-    # Trial 1795430025: what had gone out before counted on; a step ahead that had come was taken back by its renewal.
+    # Trial 1795430025: what had gone out before counted on; a step that was to come was taken back.
     hold = adopt(view(2, echo=6, applied_w=20e3), SETTINGS, 1004.0, changed())
     hold = holds.change(hold, view(2, 6, 20e3), -8e3, 1006.0, settings=SETTINGS, now_s=1004.0)
     hold = holds.sent(hold, view(2, echo=6, applied_w=20e3), 1004.0)
     hold = adopt(view(8, echo=7, applied_w=20e3), SETTINGS, 1008.0, hold)
-    assert [level.power_w for level in hold.levels] == [-8e3]
+    assert ([level.power_w for level in hold.levels], hold.under_way) == ([-8e3], 0)
 
 
 def test_what_a_broker_remembers_of_a_channel_is_not_taken_for_what_it_does() -> None:
@@ -118,6 +120,14 @@ def test_a_change_ahead_that_came_late_comes_late() -> None:
     hold = reconcile(hold, view(2, echo=4, applied_w=5e3), SETTINGS, 1002.0)
     hold = reconcile(hold, view(3, echo=5, applied_w=5e3), SETTINGS, 1003.0)
     assert hold.changed_s == 1003.0 + ahead_s
+
+
+def test_a_renewal_that_does_not_come_is_in_doubt_where_the_channel_has_come_to_rest() -> None:
+    # Trial 1795450084: the lease ended as it waited in a network that was stuck, and a step was planned behind it.
+    hold = holds.sent(adopt(view(1, 4, 5e3), SETTINGS, 1001.0), view(1, 4, 5e3), 1001.0)
+    assert not hold.is_in_doubt
+    assert not reconcile(hold, view(2, echo=4, applied_w=5e3), SETTINGS, 1002.0).is_in_doubt
+    assert reconcile(hold, ended(view(2, echo=4, applied_w=0.0)), SETTINGS, 1002.0).is_in_doubt
 
 
 def test_a_step_that_was_sent_ahead_and_that_nobody_heard_of_is_seen_where_the_channel_stands() -> None:
@@ -212,6 +222,18 @@ def test_what_took_a_change_back_is_said_again_where_neither_has_come() -> None:
     hold = reconcile(hold, view(9, echo=5, applied_w=5e3), SETTINGS, 1009.0)
     assert hold.superseded is None
     assert holds.is_due(hold, SETTINGS, 1009.0)
+
+
+@pytest.mark.parametrize(("ttl_s", "free_in_s"), [(30.0, 0.0), (12.0, 15.0)])
+def test_an_order_that_came_late_may_have_been_obeyed_until_its_lease_ended(ttl_s: float, free_in_s: float) -> None:
+    # Trial 1795450049: a broker that stood still let an order through, which was over when the next server came.
+    settings = replace(SETTINGS, ttl_s=ttl_s)
+    hold = adopt(ended(view(2, echo=6, applied_w=0.0)), settings, 1002.0)
+    assert holds.unlock_s(hold, settings) == 1002.0 + free_in_s + LOCK_MARGIN_S
+
+
+def ended(one: EqualizationView) -> EqualizationView:
+    return replace(one, last=one.last.model_copy(update={"result": SetpointResult.EXPIRED}))
 
 
 def leased(one: EqualizationView, expires_in_s: float) -> EqualizationView:
