@@ -13,7 +13,6 @@ from simulation.families import channels, is_replayed
 from simulation.scenario import Action, EventSection, GroupSection, Scenario
 from station.config import StationSettings
 
-Target = tuple[str, str]
 """Station and channel."""
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simulation.bound import least_residual_w, ramp_credit_w
-from simulation.clock import BEGIN_S, TICK_S
+from simulation.clock import TICK_S
 from simulation.run import Result
 from simulation.witness import SAME_W, LevelChange, Witness, hasty
 
@@ -194,8 +194,3 @@ def _worst(load_w: Floats, total_w: Floats, reasons: "npt.NDArray[np.str_]", ste
             )
         )
     return tuple(found)
-
-
-def since_begin_s(at_s: float) -> float:
-    """Return a time of the timeline as seconds after the scenario's beginning."""
-    return at_s - BEGIN_S

@@ -115,7 +115,6 @@ class Plant:
         self.channels: dict[str, Channel] = {}
         self.decisions: list[tuple[float, Decision]] = []
         self.orders: list[tuple[float, Order]] = []
-        self.timers: list[tuple[float, str, float]] = []
         self.edges: list[tuple[float, str, float]] = []
         for n in range(1, loads + 1):
             self.channels[str(n)] = Channel(str(n), phase_s=0.1 * (n % 10))

@@ -22,7 +22,6 @@ faults = st.lists(
     ),
     max_size=3,
 )
-targets_w = st.one_of(st.none(), powers_w)
 
 
 PLAYED_S = 80.0
