@@ -61,6 +61,12 @@ def judged(rule: str, good: bool, seen: str) -> Verdict:  # noqa: FBT001 - the v
     return kept(rule, seen) if good else broken(rule, seen)
 
 
+def in_order(rules: Iterable[str], verdicts: Iterable[Verdict]) -> list[Verdict]:
+    """Return a verdict for every rule, in the rules' order."""
+    found = {verdict.rule: verdict for verdict in verdicts}
+    return [found.get(rule, not_tried(rule, "there was no opportunity")) for rule in rules]
+
+
 @dataclass(frozen=True, slots=True)
 class Heard:
     """A message that arrived."""

@@ -18,10 +18,8 @@ from zeroconf import Error as ZeroconfError
 from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
 from schemas.settings import BrokerSettings
-from schemas.topics import WELL_KNOWN_FILTER
+from schemas.topics import PLAIN_TYPE, SECURE_TYPE, WELL_KNOWN_FILTER
 
-PLAIN_TYPE = "_mqtt._tcp.local."
-SECURE_TYPE = "_secure-mqtt._tcp.local."
 _LISTENS_TIMEOUT_S = 1.0
 _LOOPBACK_INTERFACE = "127.0.0.1"
 _LABEL_BYTES = 63

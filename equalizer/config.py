@@ -5,11 +5,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from schemas.messages import Name, Policy
+from schemas.messages import Name, NonNegative, Policy, Positive
 from schemas.settings import BrokerSettings, Section
 
-Positive = Annotated[float, Field(gt=0.0)]
-NonNegative = Annotated[float, Field(ge=0.0)]
 Efficiency = Annotated[float, Field(gt=0.0, le=1.0)]
 NameOrAny = Name | Literal["*"]
 """A name, or `*` for all."""

@@ -3,9 +3,8 @@
 import contextlib
 import json
 from math import isfinite
-from typing import NoReturn
 
-from schemas.codec import MAX_PAYLOAD_BYTES, MalformedError, MalformedReason
+from schemas.codec import MAX_PAYLOAD_BYTES, MalformedError, MalformedReason, refuse_constant
 
 _LARGEST_TEXT = 32
 
@@ -27,7 +26,7 @@ def read_power(payload: bytes, path: tuple[str, ...], factor: float) -> float:
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise MalformedError(MalformedReason.OVERSIZED, f"{len(payload)} bytes")
     try:
-        value = json.loads(payload, parse_constant=_non_finite)
+        value = json.loads(payload, parse_constant=refuse_constant)
     except MalformedError:
         raise
     except (ValueError, RecursionError) as error:
@@ -57,7 +56,3 @@ def _number(value: object) -> float:
         with contextlib.suppress(ValueError, OverflowError):
             return float(value)  # type: ignore[arg-type]  # narrowed by the two lines above
     raise MalformedError(MalformedReason.WRONG_TYPE, f"{str(value)[:_LARGEST_TEXT]!r} is no number")
-
-
-def _non_finite(constant: str) -> NoReturn:
-    raise MalformedError(MalformedReason.NON_FINITE, f"{constant} is no JSON number")

@@ -135,7 +135,7 @@ def _holds_message(annotation: Any) -> bool:  # noqa: ANN401 - annotations are o
 
 def _check_keys(payload: bytes) -> None:
     try:
-        json.loads(payload, object_pairs_hook=_object, parse_constant=_non_finite)
+        json.loads(payload, object_pairs_hook=_object, parse_constant=refuse_constant)
     except MalformedError:
         raise
     except (ValueError, RecursionError) as error:
@@ -150,7 +150,12 @@ def _object(pairs: list[tuple[str, Any]]) -> None:
         seen.add(key)
 
 
-def _non_finite(constant: str) -> NoReturn:
+def refuse_constant(constant: str) -> NoReturn:
+    """Refuse what Python's reader of JSON takes and JSON does not know: NaN, Infinity.
+
+    Raises:
+        MalformedError: always.
+    """
     raise MalformedError(MalformedReason.NON_FINITE, f"{constant} is no JSON number")
 
 

@@ -8,6 +8,8 @@ from typing import NamedTuple
 ROOT = "zeroloop/v1"
 WELL_KNOWN_FILTER = f"{ROOT}/+/server"
 """Where any client finds the servers of all loops."""
+PLAIN_TYPE, SECURE_TYPE = "_mqtt._tcp.local.", "_secure-mqtt._tcp.local."
+"""As what DNS-SD announces a broker that has them, without and with TLS."""
 DOCTOR_ROOT = "zeroloop/doctor"
 """Beside the contract: where `zeroloop doctor` tries the broker out, below a name that nobody guesses."""
 

@@ -7,12 +7,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from equalizer.config import ControlSection, SetpointSection, TelemetrySection
-from schemas.messages import Name, OnLost, Policy
+from schemas.messages import Name, NonNegative, OnLost, Policy, Positive, Ratio
 from schemas.settings import ConfigurationError, Section, parse
 
-Positive = Annotated[float, Field(gt=0.0)]
-NonNegative = Annotated[float, Field(ge=0.0)]
-Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
 Rating = Annotated[float, Field(ge=100.0)]
 
 

@@ -24,7 +24,8 @@ _STATUS_S = 1.0
 """A retained status comes right after the subscription, or there is none."""
 _CONNECT_S = 5.0
 _LISTEN_MARGIN_S = 1.0
-_LONGEST_BOOT_ID = 64
+LONGEST_BOOT_ID = 64
+"""Of another's, in the log and in events."""
 
 _log = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ async def living_namesake(
         suspect = witness.claimed_by
         if suspect is None or suspect == boot_id:
             return None
-        _log.info("name_taken station=%s boot_id=%r; listening whether it lives", station, suspect[:_LONGEST_BOOT_ID])
+        _log.info("name_taken station=%s boot_id=%r; listening whether it lives", station, suspect[:LONGEST_BOOT_ID])
         await _wait(witness.decided, 1.5 * telemetry_period_s + _LISTEN_MARGIN_S)
         if witness.claimed_by != suspect or suspect not in witness.alive:
             return None

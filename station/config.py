@@ -5,12 +5,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from schemas.messages import Name, OnLost
+from schemas.messages import Name, NonNegative, OnLost, Positive
 from schemas.settings import BrokerSettings, Section
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0.0)]
-NonNegative = Annotated[float, Field(ge=0.0)]
 
 
 class StationSection(Section):

@@ -10,10 +10,8 @@ from zeroconf import BadTypeInNameException, IPVersion, ServiceStateChange, Zero
 from zeroconf import Error as ZeroconfError
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
-from schemas.topics import WELL_KNOWN_FILTER
+from schemas.topics import PLAIN_TYPE, SECURE_TYPE, WELL_KNOWN_FILTER
 
-PLAIN_TYPE = "_mqtt._tcp.local."
-SECURE_TYPE = "_secure-mqtt._tcp.local."
 _RESOLVE_TIMEOUT_MS = 1500
 
 _log = logging.getLogger(__name__)

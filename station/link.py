@@ -37,6 +37,7 @@ from schemas.topics import (
     status_topic,
 )
 from station.channel.commands import Refusal, rejection
+from station.claim import LONGEST_BOOT_ID
 from station.connection import Connection
 from station.metrics import Tally
 from transport.session import Session, Will, unguessable
@@ -46,7 +47,6 @@ _LONGEST_ECHO = 1000
 _MOST_COMPLAINTS = 10_000
 """Anybody may invent channel names; remembering them all is not our duty."""
 _HELD_EVENTS = 100
-_LONGEST_BOOT_ID = 64
 _MOST_NAMESAKES = 100
 """Others of this station's name that are told of, each once; whoever makes up more of them is told of no more."""
 
@@ -328,7 +328,7 @@ class Link:
         if status.status is Presence.OFFLINE:
             self._correct_status("late_will", status.boot_id)
         elif status.boot_id != self.identity.boot_id:
-            self._tell_of_namesake(status.boot_id[:_LONGEST_BOOT_ID])
+            self._tell_of_namesake(status.boot_id[:LONGEST_BOOT_ID])
 
     def _tell_of_namesake(self, boot_id: str) -> None:
         if boot_id in self._namesakes or len(self._namesakes) >= _MOST_NAMESAKES:
@@ -343,7 +343,7 @@ class Link:
         """Say once more that this station is there, and everything else: who took it for gone has forgotten that."""
         if self._session is None or self._inbox is None or self._leaving:
             return
-        _log.info("status_corrected reason=%s boot_id=%r", reason, boot_id[:_LONGEST_BOOT_ID])
+        _log.info("status_corrected reason=%s boot_id=%r", reason, boot_id[:LONGEST_BOOT_ID])
         self._publish_status(self._session, Presence.ONLINE)
         self._inbox.on_connected()
 

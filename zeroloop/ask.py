@@ -23,8 +23,8 @@ from station.connection import Connection
 from transport.credentials import demand, own_header
 from transport.session import Session, unguessable
 from zeroloop import clocks
+from zeroloop.reach import CONNECT_WITHIN_S
 
-_CONNECT_WITHIN_S = 5.0
 _REPLY_WITHIN_S = 4.0
 """The contract gives 2 s; the rest is the network's."""
 
@@ -105,7 +105,7 @@ async def _ask(connection: Connection, exchange: _Exchange, topic: str, payload:
         clock=clocks.monotonic_s,
     )
     try:
-        await session.connect_once(_CONNECT_WITHIN_S)
+        await session.connect_once(CONNECT_WITHIN_S)
         session.subscribe((exchange.reply_topic, 1), (status_filter(connection.loop), 1))
         session.publish(topic, payload, qos=1)
         async with asyncio.timeout(_REPLY_WITHIN_S):

@@ -18,6 +18,8 @@ from zeroloop import clocks, ports
 from zeroloop.process import read_settings
 
 _PATIENCE = Patience(answer_s=3.0, announcement_s=2.0)
+CONNECT_WITHIN_S = 5.0
+"""A broker that was found answers within this time."""
 _FIND_TOLD_WITHIN_S = 5.0
 _FIND_WITHIN_S = 10.0
 

@@ -16,11 +16,10 @@ from schemas.topics import ROOT
 from station.connection import Connection
 from transport.session import Session, unguessable
 from zeroloop import clocks
-from zeroloop.reach import Reach
+from zeroloop.reach import CONNECT_WITHIN_S, Reach
 
 _PART_EVERY_S = 30.0
 _LOOK_S = 1.0
-_CONNECT_WITHIN_S = 5.0
 _REPLAYED = ("loop", "control", "telemetry", "setpoint", "meter", "channel")
 """What a replay needs of the equalizer's configuration; nothing of it is a secret."""
 
@@ -63,7 +62,7 @@ async def _listen(
         on_connected=lambda: session.subscribe((f"{ROOT}/{connection.loop}/#", 1)),
         clock=clocks.monotonic_s,
     )
-    await session.connect_once(_CONNECT_WITHIN_S)
+    await session.connect_once(CONNECT_WITHIN_S)
     running = asyncio.create_task(session.run(), name="record connection")
     tell(f"recording loop {connection.loop} at {connection.broker.host}:{connection.broker.port}; Ctrl-C ends it")
     written_s = clocks.monotonic_s()

@@ -14,9 +14,9 @@ from station.connection import Connection
 from transport.session import Session, unguessable
 from zeroloop import clocks
 from zeroloop.hall import Hall
+from zeroloop.reach import CONNECT_WITHIN_S
 from zeroloop.view import Picture, balance_line, lines
 
-_CONNECT_WITHIN_S = 5.0
 _DRAW_EVERY_S = 0.5
 _FIRST_BALANCE_WITHIN_S = 5.0
 _SNAPSHOT_SETTLES_S = 1.2
@@ -41,7 +41,7 @@ async def listening(connection: Connection, hall: Hall) -> AsyncIterator[Session
         on_connected=lambda: session.subscribe(*hall.filters()),
         clock=clocks.monotonic_s,
     )
-    await session.connect_once(_CONNECT_WITHIN_S)
+    await session.connect_once(CONNECT_WITHIN_S)
     running = asyncio.create_task(session.run(), name="watch connection")
     try:
         yield session

@@ -6,7 +6,7 @@ from itertools import pairwise
 from math import inf
 from typing import NamedTuple
 
-from conform.record import Record, Verdict, broken, judged, not_tried, said_by_server
+from conform.record import Record, Verdict, broken, in_order, judged, not_tried, said_by_server
 from conform.rules import tenure
 from schemas.messages import (
     ChannelTelemetry,
@@ -92,8 +92,7 @@ class EqualizerCase:
 
 def judge(record: Record, case: EqualizerCase) -> list[Verdict]:
     """Return a verdict for every rule, in the contract's order."""
-    verdicts = {verdict.rule: verdict for rule in _RULES for verdict in rule(record, case)}
-    return [verdicts.get(rule, not_tried(rule, "there was no opportunity")) for rule in RULES]
+    return in_order(RULES, (verdict for rule in _RULES for verdict in rule(record, case)))
 
 
 def changes(record: Record, key: tuple[str, str]) -> list[Change]:

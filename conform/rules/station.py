@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from math import inf
 
-from conform.record import Record, State, Verdict, broken, judged, kept, not_tried, of_station
+from conform.record import Record, State, Verdict, broken, in_order, judged, kept, not_tried, of_station
 from conform.rules import lifecycle
 from conform.rules.case import ECHO_WITHIN_S, LEAST_W, StationCase, echo_of, was_away
 from schemas.messages import (
@@ -72,8 +72,7 @@ _LONG_ENOUGH = 10
 
 def judge(record: Record, case: StationCase) -> list[Verdict]:
     """Return a verdict for every rule, in the contract's order."""
-    verdicts = {verdict.rule: verdict for rule in _RULES for verdict in rule(record, case)}
-    return [verdicts.get(rule, not_tried(rule, "there was no opportunity")) for rule in RULES]
+    return in_order(RULES, (verdict for rule in _RULES for verdict in rule(record, case)))
 
 
 # ── what it says of itself ───────────────────────────────────────────────────────────────────────────────────────

@@ -11,13 +11,12 @@ from schemas.topics import StatusAddress, parse
 from station.discovery import survey
 from transport.session import ConnectionFailedError, Session, unguessable
 from zeroloop import clocks
-from zeroloop.doctor.ears import Ears, Ghost
-from zeroloop.doctor.run import chosen, listening
-from zeroloop.reach import Reach
+from zeroloop.doctor.ears import Ghost
+from zeroloop.doctor.run import chosen, heard
+from zeroloop.reach import CONNECT_WITHIN_S, Reach
 
 _SURVEY_S = 4.0
 _LISTEN_S = 5.0
-_CONNECT_WITHIN_S = 5.0
 _FLUSH_S = 10.0
 
 
@@ -33,19 +32,10 @@ async def _place(reach: Reach) -> tuple[BrokerSettings, str]:
     return place.broker, loops[0]
 
 
-async def _heard(broker: BrokerSettings, loop: str) -> Ears:
-    ears = Ears(loop, clocks.monotonic_s())
-    async with listening(broker, ears):
-        await asyncio.sleep(_LISTEN_S)
-        if ears.announcement is not None:
-            await asyncio.sleep(max(0.0, 3.5 * ears.announcement.telemetry_period_s - _LISTEN_S))
-    return ears
-
-
 async def _removed(broker: BrokerSettings, loop: str, ghosts: list[Ghost]) -> tuple[list[Ghost], list[str]]:
     """Look again, remove what is still gone, and return it with the topics that the broker would not let us clear."""
     # What has come to life since it was shown is left alone.
-    still = set((await _heard(broker, loop)).ghosts())
+    still = set((await heard(broker, loop, _LISTEN_S)).ghosts())
     gone = [ghost for ghost in ghosts if ghost in still]
     refused: list[str] = []
     session = Session(
@@ -56,7 +46,7 @@ async def _removed(broker: BrokerSettings, loop: str, ghosts: list[Ghost]) -> tu
         clock=clocks.monotonic_s,
     )
     try:
-        await session.connect_once(_CONNECT_WITHIN_S)
+        await session.connect_once(CONNECT_WITHIN_S)
         # The status last: as long as it stands, the rest is known to be of a station that is gone.
         for ghost in sorted(gone, key=lambda ghost: isinstance(parse(ghost.topic), StatusAddress)):
             session.publish(ghost.topic, b"", qos=1, retain=True)
@@ -77,7 +67,7 @@ def purge(reach: Reach, console: Console, *, yes: bool, as_json: bool) -> int:
         ConnectionFailedError: no broker answers.
     """
     broker, loop = asyncio.run(_place(reach))
-    ghosts = asyncio.run(_heard(broker, loop)).ghosts()
+    ghosts = asyncio.run(heard(broker, loop, _LISTEN_S)).ghosts()
     if as_json and not yes:
         print(json.dumps({"loop": loop, "ghosts": [ghost._asdict() for ghost in ghosts]}, indent=2))  # noqa: T201
         return 0

@@ -26,10 +26,10 @@ from zeroloop import clocks
 from zeroloop.doctor.ears import Ears
 from zeroloop.doctor.findings import Finding, Look, OpenFile, Weight, judge
 from zeroloop.doctor.trials import QUEUED, ask_server, try_broker
-from zeroloop.reach import Reach
+from zeroloop.reach import CONNECT_WITHIN_S, Reach
 
 _SURVEY_S = 4.0
-_CONNECT_WITHIN_S = 5.0
+_LISTENED_PERIODS = 3.5
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _COLORS = {Weight.NOTE: "dim", Weight.WARNING: "yellow", Weight.FAULT: "bold red"}
 
@@ -131,7 +131,7 @@ async def listening(broker: BrokerSettings, ears: Ears) -> AsyncIterator[Session
         clock=clocks.monotonic_s,
     )
     try:
-        await session.connect_once(_CONNECT_WITHIN_S)
+        await session.connect_once(CONNECT_WITHIN_S)
         session.subscribe((f"{ROOT}/{ears.loop}/#", 1))
         yield session
     finally:
@@ -139,13 +139,18 @@ async def listening(broker: BrokerSettings, ears: Ears) -> AsyncIterator[Session
 
 
 async def _listen(look: Look, broker: BrokerSettings, loop: str, seconds: float) -> None:
+    look.ears = await heard(broker, loop, seconds)
+    look.listened_s = clocks.monotonic_s() - look.ears.began_s
+
+
+async def heard(broker: BrokerSettings, loop: str, seconds: float) -> Ears:
+    """Return what is said on a loop within so many seconds; who speaks rarely is listened to for longer."""
     ears = Ears(loop, clocks.monotonic_s())
     async with listening(broker, ears):
         await asyncio.sleep(seconds)
-        # Who speaks rarely is listened to for longer.
         if ears.announcement is not None:
-            await asyncio.sleep(max(0.0, 3.5 * ears.announcement.telemetry_period_s - seconds))
-    look.ears, look.listened_s = ears, clocks.monotonic_s() - ears.began_s
+            await asyncio.sleep(max(0.0, _LISTENED_PERIODS * ears.announcement.telemetry_period_s - seconds))
+    return ears
 
 
 async def _ask(look: Look, broker: BrokerSettings) -> None:

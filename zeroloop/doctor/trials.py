@@ -12,11 +12,11 @@ from schemas.messages import LoopCommand, Reply
 from schemas.settings import BrokerSettings
 from schemas.topics import DOCTOR_ROOT, LoopTopic, loop_topic
 from transport.session import Session, unguessable
+from zeroloop.reach import CONNECT_WITHIN_S
 
 EXCHANGES = 20
 QUEUED = 1500
 """More than what Mosquitto queues by default (1000)."""
-_CONNECT_WITHIN_S = 5.0
 _ANSWER_WITHIN_S = 3.0
 _BURST_WITHIN_S = 15.0
 _QUIET_S = 1.5
@@ -61,7 +61,7 @@ class _Client:
 async def _connected(broker: BrokerSettings, clock: Callable[[], float]) -> AsyncIterator[_Client]:
     client = _Client(broker, clock)
     try:
-        await client.session.connect_once(_CONNECT_WITHIN_S)
+        await client.session.connect_once(CONNECT_WITHIN_S)
         yield client
     finally:
         await client.session.close()

@@ -5,10 +5,9 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
+from schemas.messages import Positive
 from schemas.settings import ConfigurationError, Section, validate
 from station.drivers.protocol import ChannelHardware, DriverConfigurationError
-
-Positive = Annotated[float, Field(gt=0.0)]
 
 
 class RecordingOptions(Section):

@@ -5,14 +5,12 @@ from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from schemas.messages import NonNegative, Positive, Ratio
 from schemas.settings import ConfigurationError, Section, validate
 from station.drivers.protocol import ChannelHardware, DriverConfigurationError
 from station.drivers.simulated.battery import Battery, BatteryParameters
 from station.drivers.simulated.cells import CELLS, Chemistry, OcvCurve
 
-Positive = Annotated[float, Field(gt=0.0)]
-NonNegative = Annotated[float, Field(ge=0.0)]
-Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
 Celsius = Annotated[float, Field(ge=-60.0, le=150.0)]
 
 # Ohm times Ah: a cell's resistance falls as its capacity grows. Near the 10 s and 30 min values of automotive cells.

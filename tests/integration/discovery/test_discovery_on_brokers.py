@@ -19,10 +19,10 @@ from zeroconf.const import _CLASS_IN, _FLAGS_AA, _FLAGS_QR_RESPONSE, _TYPE_PTR
 from equalizer.advertise import Advertisement
 from schemas.messages import Presence
 from schemas.settings import BrokerSettings
+from schemas.topics import PLAIN_TYPE
 from station import dns_sd
 from station.connection import Connection, Source
 from station.discovery import DiscoveryRequest, discover, survey
-from station.dns_sd import PLAIN_TYPE
 from station.errors import NoServerError, SeveralLoopsError
 from station.probe import Patience
 from transport.session import Session

@@ -7,31 +7,22 @@ from pathlib import Path
 import pytest
 from zeroconf.asyncio import AsyncServiceInfo
 
-from schemas.messages import ControlSummary, Phase, Policy, Presence, ServerAnnouncement, SetpointSummary
+from schemas.messages import Presence
 from schemas.settings import BrokerSettings
+from schemas.topics import PLAIN_TYPE, SECURE_TYPE
 from station.connection import CachedConnection, Connection, Source, load, reach, remember
 from station.discovery import DiscoveryRequest, choose, loop_known, stays
-from station.dns_sd import PLAIN_TYPE, SECURE_TYPE, read
+from station.dns_sd import read
 from station.errors import SeveralLoopsError
 from station.probe import Answer, Server
+from tests.announcements import ANNOUNCED
 
 BROKER = BrokerSettings(host="10.0.0.5")
 CACHED = CachedConnection(host="10.0.0.5", port=1883, tls=False, loop="main", source=Source.DNS_SD)
 
 
 def server(loop: str, status: Presence = Presence.ONLINE) -> Server:
-    announcement = ServerAnnouncement(
-        server="hall-a",
-        status=status,
-        epoch=1,
-        phase=Phase.BALANCING,
-        version="1",
-        started_unix_time_s=0.0,
-        telemetry_period_s=1.0,
-        control=ControlSummary(policy=Policy.CONFIRM, delay_s=15.0),
-        setpoint=SetpointSummary(ttl_s=30.0, refresh_s=5.0),
-    )
-    return Server(loop, announcement)
+    return Server(loop, ANNOUNCED.model_copy(update={"status": status}))
 
 
 @pytest.mark.parametrize(
