@@ -1,26 +1,18 @@
 """A hall for each experiment, on a broker of its own."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from broker.ports import free_port
-from broker.run import RunningBroker, start
+from broker.run import RunningBroker
 from tests.acceptance.hall import Foreign, Hall
 
 
 @pytest.fixture
-def hall_broker(tmp_path: Path) -> Iterator[RunningBroker]:
-    broker = start("mosquitto", port=free_port("127.0.0.1", 0), data_dir=tmp_path / "broker")
-    yield broker
-    broker.stop()
-
-
-@pytest.fixture
-async def hall(tmp_path: Path, hall_broker: RunningBroker) -> AsyncIterator[Hall]:
-    hall = Hall(tmp_path, hall_broker)
+async def hall(tmp_path: Path, broker: RunningBroker) -> AsyncIterator[Hall]:
+    hall = Hall(tmp_path, broker)
     task = asyncio.create_task(hall.session.run(), name="watcher")
     await hall.until(lambda: hall.session.connected)
     yield hall

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -30,6 +29,7 @@ from schemas.messages import (
 )
 from schemas.settings import BrokerSettings
 from schemas.topics import ChannelAddress, ChannelTopic, LoopAddress, LoopTopic, StatusAddress
+from tests.processes import end
 from transport.session import Session
 
 M = TypeVar("M", bound=Message)
@@ -315,16 +315,7 @@ class Hall:
         return f"{self.balance}\n{logs}"
 
     def end(self) -> None:
-        for process in self.processes:
-            if process.poll() is None:
-                process.send_signal(signal.SIGCONT)
-                process.terminate()
-        for process in self.processes:
-            try:
-                process.wait(10.0)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        end(self.processes)
 
 
 class Foreign:

@@ -15,6 +15,7 @@ from schemas import codec, topics
 from schemas.messages import LoopBalance
 from schemas.topics import LoopTopic
 from tests.acceptance.hall import EQUALIZER, STATION, channel, power
+from tests.processes import end
 
 pytestmark = [pytest.mark.broker, pytest.mark.root, pytest.mark.timeout(180)]
 
@@ -91,14 +92,7 @@ class Computers:
             time.sleep(0.2)
 
     def end(self) -> None:
-        for process in reversed(self.processes):
-            process.terminate()
-        for process in self.processes:
-            try:
-                process.wait(15.0)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        end(reversed(self.processes))
         for namespace in [*self.hosts.values(), self.lan]:
             subprocess.run(["ip", "netns", "del", namespace], check=False, capture_output=True)
 

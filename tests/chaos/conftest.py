@@ -2,14 +2,12 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from broker.ports import free_port
-from broker.programs import find_mosquitto
-from broker.run import RunningBroker, start
+from broker.run import RunningBroker
 from tests.chaos.arena import PRODUCT, QUICK, Arena, Pace
 from tests.chaos.proxy import Proxy
 from tests.chaos.registry import RESULTS_VARIABLE
@@ -21,17 +19,8 @@ def pace() -> Pace:
 
 
 @pytest.fixture
-def arena_broker(tmp_path: Path) -> Iterator[RunningBroker]:
-    if find_mosquitto() is None:
-        pytest.skip("needs mosquitto (Debian: apt install mosquitto)")
-    broker = start("mosquitto", port=free_port("127.0.0.1", 0), data_dir=tmp_path / "broker")
-    yield broker
-    broker.stop()
-
-
-@pytest.fixture
-async def arena(tmp_path: Path, arena_broker: RunningBroker) -> AsyncIterator[Arena]:
-    arena = Arena(tmp_path, arena_broker, pace())
+async def arena(tmp_path: Path, broker: RunningBroker) -> AsyncIterator[Arena]:
+    arena = Arena(tmp_path, broker, pace())
     task = asyncio.create_task(arena.watch(), name="watcher")
     await arena.until(lambda: arena.session.connected)
     yield arena

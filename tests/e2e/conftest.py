@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from broker.run import RunningBroker
+from tests.processes import end
 
 STATION = """\
 [station]
@@ -113,15 +114,7 @@ class Shop:
         pytest.fail(f"not seen within {within_s:g} s; last seen:\n{text}\n{logs}")
 
     def end(self) -> None:
-        for process in self.started:
-            if process.poll() is None:
-                process.terminate()
-        for process in self.started:
-            try:
-                process.wait(10.0)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        end(self.started)
 
 
 @pytest.fixture

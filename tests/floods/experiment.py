@@ -9,7 +9,6 @@ import asyncio
 import json
 import os
 import random
-import signal
 import socket
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from schemas.topics import ChannelTopic
 from tests.acceptance.hall import EQUALIZER, STATION, channel
 from tests.authorities import Hall, make_hall
 from tests.floods.cable import SERVER, inside
+from tests.processes import end
 from transport.credentials import resolved
 from transport.session import Session
 
@@ -122,14 +122,7 @@ class Loop:
         return time.monotonic() - began_s
 
     def end(self) -> None:
-        for process in self.processes:
-            process.send_signal(signal.SIGTERM)
-        for process in self.processes:
-            try:
-                process.wait(15.0)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        end(self.processes)
 
 
 async def measure(folder: Path, kind: str, steps: int, namespace: str | None) -> dict[str, object]:

@@ -21,6 +21,7 @@ from playwright.sync_api import Page
 from broker.ports import free_port
 from broker.run import RunningBroker
 from tests.acceptance.hall import EQUALIZER, STATION, channel, power
+from tests.processes import end
 
 EMPTY_BATTERY = "{ capacity_ah = 150.0, series = 96, parallel = 1, soc_ratio = 0.5, connected = false }"
 CHANNELS = (
@@ -157,15 +158,7 @@ class Stage:
             pytest.fail(f"{name} did not end\n{self.story()}")
 
     def end(self) -> None:
-        for process in self.processes.values():
-            if process.poll() is None:
-                process.terminate()
-        for process in self.processes.values():
-            try:
-                process.wait(15.0)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        end(self.processes.values())
 
 
 def serious(page: Page) -> list[tuple[str, list[str]]]:

@@ -19,17 +19,13 @@ from conform.rules import lifecycle
 from conform.wire import Wire
 from schemas.codec import encode
 from schemas.messages import (
-    ControlSummary,
     Message,
     OnLost,
-    Phase,
-    Policy,
     Presence,
-    ServerAnnouncement,
-    SetpointSummary,
     StationStatus,
 )
 from schemas.settings import BrokerSettings
+from tests.announcements import ANNOUNCED
 from tests.integration.conform.parties import CHANNEL, EQUALIZER, STATION
 from transport.session import Session, unguessable
 
@@ -80,17 +76,7 @@ def verdicts(done: "subprocess.CompletedProcess[str]") -> dict[str, str]:
     return {verdict["rule"]: verdict["state"] for verdict in json.loads(done.stdout)}
 
 
-GONE = ServerAnnouncement(
-    server="gone",
-    status=Presence.OFFLINE,
-    epoch=3,
-    phase=Phase.STARTING,
-    version="1",
-    started_unix_time_s=0.0,
-    telemetry_period_s=0.2,
-    control=ControlSummary(policy=Policy.CONFIRM, delay_s=15.0),
-    setpoint=SetpointSummary(ttl_s=30.0, refresh_s=5.0),
-)
+GONE = ANNOUNCED.model_copy(update={"status": Presence.OFFLINE, "epoch": 3, "telemetry_period_s": 0.2})
 """A server that is gone: its telemetry period makes the trial of a station quick."""
 
 KILLED = StationStatus(

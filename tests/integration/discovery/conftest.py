@@ -12,11 +12,12 @@ import pytest
 from broker.ports import free_port
 from broker.run import RunningBroker, start
 from schemas.codec import encode
-from schemas.messages import ControlSummary, Phase, Policy, Presence, ServerAnnouncement, SetpointSummary
+from schemas.messages import Presence
 from schemas.settings import BrokerSettings
 from schemas.topics import LoopTopic, loop_topic
 from station.discovery import DiscoveryRequest
 from station.probe import Patience
+from tests.announcements import ANNOUNCED
 from transport.session import Session
 
 StartBroker = Callable[..., BrokerSettings]
@@ -70,17 +71,7 @@ def request_with(cache_file: Path) -> Callable[..., DiscoveryRequest]:
 async def _announced(
     broker: BrokerSettings, loop: str = "main", *, status: Presence = Presence.ONLINE
 ) -> AsyncIterator[Session]:
-    announcement = ServerAnnouncement(
-        server="hall-a",
-        status=status,
-        epoch=7,
-        phase=Phase.BALANCING,
-        version="1.0.0",
-        started_unix_time_s=1795412000.0,
-        telemetry_period_s=1.0,
-        control=ControlSummary(policy=Policy.CONFIRM, delay_s=15.0),
-        setpoint=SetpointSummary(ttl_s=30.0, refresh_s=5.0),
-    )
+    announcement = ANNOUNCED.model_copy(update={"status": status})
     session = Session(
         broker,
         client_id=f"server-{loop}",

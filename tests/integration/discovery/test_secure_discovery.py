@@ -16,13 +16,13 @@ import pytest
 from broker import find_mosquitto, free_port
 from equalizer.advertise import Advertisement
 from schemas.codec import encode
-from schemas.messages import ControlSummary, Phase, Policy, Presence, ServerAnnouncement, SetpointSummary
 from schemas.settings import BrokerSettings
 from schemas.topics import LoopTopic, loop_topic
 from station.connection import Source
 from station.discovery import DiscoveryRequest, discover
 from station.errors import NoServerError
 from station.probe import Patience
+from tests.announcements import ANNOUNCED
 from tests.authorities import Hall, make_hall
 from transport.credentials import dropped, resolved
 from transport.session import ConnectionFailedError, Session
@@ -158,20 +158,9 @@ def broker_port(hall: Hall, tmp_path: Path) -> Iterator[int]:
 
 
 async def announced(broker: BrokerSettings, loop: str) -> Session:
-    announcement = ServerAnnouncement(
-        server="hall-a",
-        status=Presence.ONLINE,
-        epoch=7,
-        phase=Phase.BALANCING,
-        version="1.0.0",
-        started_unix_time_s=1795412000.0,
-        telemetry_period_s=1.0,
-        control=ControlSummary(policy=Policy.CONFIRM, delay_s=15.0),
-        setpoint=SetpointSummary(ttl_s=30.0, refresh_s=5.0),
-    )
     session = Session(broker, client_id=f"server-{loop}", on_message=lambda *_: None, clock=time.monotonic)
     await session.connect_once(5.0)
-    session.publish(loop_topic(loop, LoopTopic.SERVER), encode(announcement), qos=1, retain=True)
+    session.publish(loop_topic(loop, LoopTopic.SERVER), encode(ANNOUNCED), qos=1, retain=True)
     await session.flush(2.0)
     return session
 

@@ -18,6 +18,7 @@ from schemas.topics import ChannelTopic, LoopTopic
 from tests.acceptance.hall import EQUALIZER, STATION, Watcher, channel, power
 from tests.authorities import Hall, make_hall
 from tests.pages import fetched
+from tests.processes import end
 from transport.credentials import resolved
 from transport.session import Session
 from zeroloop.main import main
@@ -108,14 +109,7 @@ class Secured:
             await asyncio.sleep(0.05)
 
     def end(self) -> None:
-        for process in self.processes:
-            process.terminate()
-        for process in self.processes:
-            try:
-                process.wait(15.0)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        end(self.processes)
 
 
 @pytest.fixture

@@ -21,16 +21,13 @@ from equalizer.fencing import (
     taken_charge,
 )
 from schemas.messages import (
-    ControlSummary,
-    Phase,
-    Policy,
     Presence,
     ServerAnnouncement,
     SetpointEcho,
     SetpointReason,
     SetpointResult,
-    SetpointSummary,
 )
+from tests.announcements import ANNOUNCED
 
 OURS = Identity("ours", 1000.0)
 
@@ -38,16 +35,9 @@ OURS = Identity("ours", 1000.0)
 def announcement(
     server: str = "other", epoch: int = 7, *, started: float = 500.0, online: bool = True
 ) -> ServerAnnouncement:
-    return ServerAnnouncement(
-        server=server,
-        status=Presence.ONLINE if online else Presence.OFFLINE,
-        epoch=epoch,
-        phase=Phase.BALANCING,
-        version="1",
-        started_unix_time_s=started,
-        telemetry_period_s=1.0,
-        control=ControlSummary(policy=Policy.CONFIRM, delay_s=15.0),
-        setpoint=SetpointSummary(ttl_s=30.0, refresh_s=5.0),
+    status = Presence.ONLINE if online else Presence.OFFLINE
+    return ANNOUNCED.model_copy(
+        update={"server": server, "epoch": epoch, "started_unix_time_s": started, "status": status}
     )
 
 

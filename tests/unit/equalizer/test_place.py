@@ -14,26 +14,12 @@ from equalizer.ledger import Ledger
 from equalizer.place import Place
 from equalizer.standby import Timing
 from equalizer.voice import Voice
-from schemas.messages import ControlSummary, Phase, Policy, Presence, ServerAnnouncement, SetpointSummary
+from tests.announcements import ANNOUNCED
 
 
 class Mouth:
     def event(self, *_said: object, **_values: object) -> None:
         pass
-
-
-def announced(epoch: int) -> ServerAnnouncement:
-    return ServerAnnouncement(
-        server="leader",
-        status=Presence.ONLINE,
-        epoch=epoch,
-        phase=Phase.BALANCING,
-        version="1",
-        started_unix_time_s=1.0,
-        telemetry_period_s=1.0,
-        control=ControlSummary(policy=Policy.CONFIRM, delay_s=15.0),
-        setpoint=SetpointSummary(ttl_s=30.0, refresh_s=5.0),
-    )
 
 
 def standing_by(ledger: Ledger) -> Place:
@@ -60,7 +46,7 @@ def test_the_epoch_that_a_standby_follows_outlives_it(tmp_path: Path, stored: in
     ledger = Ledger(tmp_path, "main")
     ledger.store_epoch(stored)
     place = standing_by(ledger)
-    place.announced(announced(followed), retained=False)
+    place.announced(ANNOUNCED.model_copy(update={"epoch": followed}), retained=False)
     place.stand_by(10.0)
     assert ledger.epoch() == kept
 
@@ -69,6 +55,6 @@ def test_an_epoch_that_is_below_the_stored_one_is_not_stored(tmp_path: Path) -> 
     ledger = Ledger(tmp_path, "main")
     ledger.store_epoch(9)
     place = standing_by(ledger)
-    place.announced(announced(3), retained=False)
+    place.announced(ANNOUNCED.model_copy(update={"epoch": 3}), retained=False)
     place.stand_by(10.0)
     assert ledger.epoch() == 9

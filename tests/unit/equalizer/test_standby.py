@@ -16,19 +16,17 @@ from equalizer.fencing import Identity
 from equalizer.standby import LEFT_GRACE_S, Timing, Watch, is_alive, vacant_s
 from schemas.messages import (
     Basis,
-    ControlSummary,
     EnergyAccount,
     LoopBalance,
     Phase,
-    Policy,
     Presence,
     ServerAnnouncement,
     Setpoint,
     SetpointEcho,
     SetpointResult,
     SetpointStep,
-    SetpointSummary,
 )
+from tests.announcements import ANNOUNCED
 
 TIMING = Timing(enabled=True, lost_s=5.0, settle_s=0.5)
 LEADER = Identity("a", 500.0)
@@ -43,17 +41,15 @@ def announcement(
     online: bool = True,
     phase: Phase = Phase.BALANCING,
 ) -> ServerAnnouncement:
-    return ServerAnnouncement(
-        server=server,
-        status=Presence.ONLINE if online else Presence.OFFLINE,
-        epoch=epoch,
-        phase=phase,
-        version="1",
-        started_unix_time_s=started,
-        telemetry_period_s=1.0,
-        control=ControlSummary(policy=Policy.CONFIRM, delay_s=15.0),
-        setpoint=SetpointSummary(ttl_s=30.0, refresh_s=5.0),
-        heartbeat=heartbeat,
+    return ANNOUNCED.model_copy(
+        update={
+            "server": server,
+            "status": Presence.ONLINE if online else Presence.OFFLINE,
+            "epoch": epoch,
+            "phase": phase,
+            "started_unix_time_s": started,
+            "heartbeat": heartbeat,
+        }
     )
 
 
