@@ -32,12 +32,6 @@ def signed(power_w: float) -> str:
     return f"{MINUS if power_w < 0.0 else '+'}{text}"
 
 
-def kilowatts(power_w: float) -> str:
-    """Return a signed number of kW with two decimals, for columns: `-19.98`."""
-    rounded = round(power_w / _KILO, 2)
-    return f"{rounded:.2f}".replace("-", MINUS) if rounded else "0.00"
-
-
 def energy(energy_wh: float) -> str:
     """Return an energy with its sign where it is negative: `412 kWh`."""
     magnitude_wh, sign = abs(energy_wh), MINUS if round(energy_wh) < 0 else ""

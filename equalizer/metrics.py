@@ -15,6 +15,10 @@ from schemas.codec import MalformedReason
 from schemas.messages import Phase, SetpointReason
 
 JOULES_PER_WH = 3600.0
+UNSENT = (
+    "Messages not sent: outdated before they could be, or too large for the broker (dropped); or events, too many at "
+    "once (withheld)."
+)
 
 _REACTION_BOUNDS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
@@ -128,6 +132,7 @@ class EqualizerMetrics(Collector):
         gauges: called at each scrape.
         certificates: called at each scrape; seconds until each expires, negative after it.
         audit: called at each scrape; how many entries of the audit log were written, and lost.
+        unsent: called at each scrape; how many messages were not sent, by reason.
     """
 
     def __init__(
@@ -138,12 +143,14 @@ class EqualizerMetrics(Collector):
         *,
         certificates: Callable[[], Mapping[str, float]] = dict,
         audit: Callable[[], Mapping[str, int]] = dict,
+        unsent: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self._loop = loop
         self._counters = counters
         self._gauges = gauges
         self._certificates = certificates
         self._audit = audit
+        self._unsent = unsent
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -222,6 +229,7 @@ class EqualizerMetrics(Collector):
             ("energy_joules", "Energy exchanged, avoided and added by balancing, since the start.", "kind", joules),
             ("residual_energy_joules", "Energy left over, by cause, since the start.", "cause", counters.residual_j),
             ("ignored_messages", "Messages and plans that counted for nothing.", "reason", gauges.ignored),
+            ("unsent_messages", UNSENT, "reason", self._unsent()),
             ("audit_entries", "Entries of the audit log.", "result", self._audit()),
             ("decision_log_lines", "Lines of the decision log.", "result", gauges.decision_log),
         )

@@ -323,6 +323,7 @@ class EqualizerService:
             lambda: report.gauges(duty.condition(), helm),
             certificates=lambda: self._expiry.left_s,
             audit=lambda: {"written": self._audit.written, "lost": self._audit.lost},
+            unsent=lambda: {"dropped": self._session.dropped_messages, "withheld": self._voice.events_withheld},
         ).exposition
         pages = {
             "/metrics": metrics_page(exposition),

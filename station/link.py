@@ -134,6 +134,11 @@ class Link:
         """Until when the certificate holds that the broker showed; null without TLS or connection."""
         return None if self._session is None else self._session.peer_expiry_unix_time_s
 
+    @property
+    def dropped_messages(self) -> int:
+        """How many messages were outdated before they could be sent, or too large for the broker."""
+        return 0 if self._session is None else self._session.dropped_messages
+
     async def run(self, connection: Connection, inbox: Inbox, *, give_up_s: float | None = None) -> None:
         """Stay connected to a loop's broker until cancelled or closed; `inbox` acts on what arrives.
 

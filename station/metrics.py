@@ -63,6 +63,8 @@ class StationReading:
     channels: Sequence[ChannelReading]
     certificates: Mapping[str, float] = field(default_factory=dict)
     """Seconds until each certificate expires, negative after it; empty without TLS."""
+    unsent: int = 0
+    """Messages that were outdated before they could be sent, or too large for the broker."""
 
 
 class StationCollector(Collector):
@@ -90,7 +92,7 @@ class StationCollector(Collector):
         yield from _station_gauges(reading, place)
         yield from _channel_gauges(reading.channels, place)
         yield _certificates(reading.certificates, place)
-        yield from _counters(self._tally, place)
+        yield from _counters(self._tally, reading.unsent, place)
 
 
 _LABELS = ["loop", "station"]
@@ -137,11 +139,12 @@ def _certificates(left_s: Mapping[str, float], place: list[str]) -> Metric:
     return gauge
 
 
-def _counters(tally: Tally, place: list[str]) -> Iterator[Metric]:
+def _counters(tally: Tally, unsent: int, place: list[str]) -> Iterator[Metric]:
     for name, text, count in (
         ("telemetry_messages", "Telemetry messages published.", tally.telemetry),
         ("plan_messages", "Plans published.", tally.plans),
         ("connections", "Connections made to the broker.", tally.connections),
+        ("unsent_messages", "Messages outdated before they could be sent, or too large for the broker.", unsent),
         ("tick_overruns", "Control cycles left out because an earlier one took too long.", tally.overruns),
     ):
         counter = CounterMetricFamily(f"zeroloop_station_{name}", text, labels=_LABELS)

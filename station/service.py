@@ -155,7 +155,14 @@ class StationService:
 
     def _reading(self, rack: Rack) -> StationReading:
         link = self._link
-        return StationReading(link.loop or "", link.connected, link.server_online, rack.readings(), self._expiry.left_s)
+        return StationReading(
+            link.loop or "",
+            link.connected,
+            link.server_online,
+            rack.readings(),
+            self._expiry.left_s,
+            link.dropped_messages,
+        )
 
     # ── the work ──────────────────────────────────────────────────────────────────────────────────────────────────
 

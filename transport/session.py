@@ -188,9 +188,10 @@ class Session:
             lost_s = self._clock()
 
     def inherit(self, other: "Session") -> None:
-        """Send what another session still holds that has given its broker up."""
+        """Send what another session still holds that has given its broker up, and count on from what it dropped."""
         self._held.extend(other._held)  # noqa: SLF001 - of the same class
         other._held.clear()  # noqa: SLF001
+        self.dropped_messages += other.dropped_messages
 
     async def connect_once(self, timeout_s: float) -> None:
         """Make one attempt.

@@ -320,6 +320,7 @@ def metrics() -> str:
         lambda: _EVERYTHING,
         certificates=lambda: {"own": 0.0},
         audit=lambda: {"written": 0, "lost": 0},
+        unsent=lambda: {"dropped": 0, "withheld": 0},
     )
     tally = Tally()
     for counts in (tally.setpoints, tally.commands, tally.malformed, tally.driver_errors):

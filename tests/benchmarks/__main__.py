@@ -1,7 +1,7 @@
 """`make bench`: measures the equalizer beside a C client on the same broker, in the same run, and prints tables.
 
-Usage: python -m tests.benchmarks [ingest|flood|reaction|start|station|scaling|page|control|decision|plant ...] [--seconds N]
-    [--full] [--undisturbed] [--write docs/benchmarks.md]
+Usage: python -m tests.benchmarks [ingest|flood|reaction|start|station|scaling|page|control|decision|plant ...]
+    [--seconds N] [--full] [--undisturbed] [--write docs/benchmarks.md]
     [--seeds N ...] [--delays S ...] [--only CONTROLLER ...] [--processes N]
 
 Absolute times say little on a shared machine; each table carries the reference's figure beside the product's.

@@ -414,6 +414,7 @@ async def test_the_metrics_are_served_while_the_station_runs(
     assert 'zeroloop_station_channel_voltage_volts{channel="1",loop="main",station="s1"} 400.0' in text
     assert 'zeroloop_station_malformed_messages_total{loop="main",reason="not_json",station="s1"} 1.0' in text
     assert 'zeroloop_station_commands_total{loop="main",result="accepted",station="s1"} 1.0' in text
+    assert 'zeroloop_station_unsent_messages_total{loop="main",station="s1"}' in text
     assert promtool(text) == ""
 
 

@@ -329,3 +329,11 @@ async def test_a_subscription_that_the_broker_refuses_is_told(caplog: pytest.Log
     await server.wait_closed()
     (told,) = [text for text in caplog.messages if "subscription_refused" in text]
     assert "filter=refused/#" in told
+
+
+def test_a_session_that_follows_another_counts_on_from_what_that_dropped() -> None:
+    first, second = Peer(BrokerSettings(port=1), "first").session, Peer(BrokerSettings(port=2), "second").session
+    first.publish("a", b"outdated by the time that there is a connection")
+    first.publish("b", b"waits for it", qos=1)
+    second.inherit(first)
+    assert (first.dropped_messages, second.dropped_messages) == (1, 1)

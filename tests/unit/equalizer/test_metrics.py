@@ -41,7 +41,8 @@ GAUGES = Gauges(
 
 
 def exposition(counters: Counters, gauges: Gauges = GAUGES) -> str:
-    return EqualizerMetrics("main", counters, lambda: gauges).exposition().decode()
+    unsent = {"dropped": 8, "withheld": 9}
+    return EqualizerMetrics("main", counters, lambda: gauges, unsent=lambda: unsent).exposition().decode()
 
 
 def values(text: str) -> dict[tuple[str, ...], float]:
@@ -72,6 +73,8 @@ def test_every_name_of_the_specification_is_there_with_its_loop() -> None:
     assert found["zeroloop_channels", "stale"] == 1.0
     assert found["zeroloop_telemetry_messages_total",] == 5.0
     assert found["zeroloop_malformed_messages_total", "not_json"] == 2.0
+    assert found["zeroloop_unsent_messages_total", "dropped"] == 8.0
+    assert found["zeroloop_unsent_messages_total", "withheld"] == 9.0
     assert found["zeroloop_setpoints_sent_total", "change"] == 0.0
     assert found["zeroloop_setpoints_sent_total", "refresh"] == 3.0
     assert found["zeroloop_setpoints_refused_total", "stale_basis"] == 1.0
