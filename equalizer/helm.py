@@ -150,9 +150,8 @@ class Helm:
         self._overheard.clear()
 
     def mark(self, orders: tuple[Order, ...], now_s: float) -> tuple[Order, ...]:
-        """Return 0 W for the channels at rest that no order goes to: so that their stations know the new epoch."""
+        """Return 0 W for the channels that nobody has led yet: so that their stations know the new epoch."""
         ordered = {(order.station, order.channel) for order in orders}
-        ordered |= {key for key, held in self._state.holds.items() if len(held.levels) > 1}  # a step is about to come
         return tuple(
             Order(
                 station=view.key[0],
@@ -163,7 +162,7 @@ class Helm:
                 reason=Reason.RENEW.value,
             )
             for view in self.image.equalization
-            if view.key not in ordered and view.applied_w == 0.0 and is_usable(view, now_s)
+            if view.last is None and view.key not in ordered and is_usable(view, now_s)
         )
 
     def send(self, orders: tuple[Order, ...], epoch: int) -> dict[ChannelKey, int]:

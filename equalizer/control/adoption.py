@@ -12,10 +12,11 @@ from equalizer.control.holds import (
     has_run_out,
     last_changed_s,
     lease_end_s,
+    longest_ramp_s,
     steps_soon,
 )
 from equalizer.control.image import EqualizationView
-from equalizer.control.settings import LOCK_MARGIN_S, ControlSettings
+from equalizer.control.settings import LEAD_S, LOCK_MARGIN_S, ControlSettings
 from equalizer.control.state import NEVER_S, Hold, Level
 from equalizer.control.travel import abreast, arrived
 from schemas.messages import SetpointResult
@@ -60,7 +61,7 @@ def adopt(view: EqualizationView, settings: ControlSettings, now_s: float, befor
         basis_seq=view.seq,
         leased_s=lease_end_s(view),
         unheard=not view.fresh,
-        guessed=not view.fresh or _is_on_its_ramp(view, settings, before),
+        guessed=not view.fresh or _is_on_its_ramp(view, settings, before) or _may_step(view, now_s - changed_s),
     )
 
 
@@ -92,6 +93,12 @@ def _is_on_its_ramp(view: EqualizationView, settings: ControlSettings, before: H
     if abs(view.applied_w - view.power_w) <= allowed_error_w(view, settings):
         return False
     return before is None or not before.guessed or abs(before.levels[0].power_w - view.applied_w) > SAME_W
+
+
+def _may_step(view: EqualizationView, stood_s: float) -> bool:
+    """Tell whether a change may come that somebody else has sent ahead: it would be soon."""
+    led = view.last is not None and view.last.result is not SetpointResult.EXPIRED
+    return led and stood_s < LEAD_S + 0.5 * longest_ramp_s(view)
 
 
 def _obeys(view: EqualizationView, hold: Hold) -> bool:

@@ -11,6 +11,7 @@ from equalizer.control.holds import (
     clipped_w,
     echo_of,
     goes_to_w,
+    longest_ramp_s,
     standing,
 )
 from equalizer.control.image import EqualizationView
@@ -88,8 +89,7 @@ def _superseded(hold: Hold, ahead: Level, view: EqualizationView, settings: Cont
     if abs(view.applied_w - clipped_w(ahead.power_w, view)) <= SAME_W:
         made = replace(hold, levels=(ahead,), changed_s=ahead.at_s, superseded=None, echo=echo_of(view))
         return replace(made, abandoned=True, answered=True, pending=False, tries=0, under_way=0)
-    ramp_s = (view.charge_limit_w + view.discharge_limit_w) / view.ramp_w_per_s
-    over_s = ahead.at_s + ramp_s + SETTLE_PERIODS * settings.period_s
+    over_s = ahead.at_s + longest_ramp_s(view) + SETTLE_PERIODS * settings.period_s
     return hold if view.heard_s < over_s else replace(hold, superseded=None)
 
 

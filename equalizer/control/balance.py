@@ -9,11 +9,10 @@ from equalizer.control.image import LoadEdge
 from equalizer.control.lookahead import CLUSTER_S, Course, course, foresee
 from equalizer.control.reasons import Reason
 from equalizer.control.regulator import STILL, confirm, is_engaged
+from equalizer.control.settings import LEAD_S
 from equalizer.control.state import ControlState, Look
 from schemas.messages import Policy
 
-LEAD_S = 1.5
-"""A change for an announced edge goes out this long before it (and half the ramp)."""
 PERSIST_S = 1.0
 """A mismatch that what is announced and sent ahead ends by itself within this time is none."""
 LOOK_S = 0.25
@@ -146,11 +145,7 @@ def _is_as_foreseen(before: tuple[LoadEdge, ...], edges: tuple[LoadEdge, ...], n
 def _slowest_s(cycle: Cycle) -> float:
     """Return how long the longest ramp may take."""
     return max(
-        (
-            (view.charge_limit_w + view.discharge_limit_w) / view.ramp_w_per_s
-            for key, view in cycle.views.items()
-            if key in cycle.counted
-        ),
+        (channel.longest_ramp_s(view) for key, view in cycle.views.items() if key in cycle.counted),
         default=0.0,
     )
 

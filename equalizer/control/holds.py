@@ -48,6 +48,11 @@ def allowed_error_w(view: EqualizationView, settings: ControlSettings) -> float:
     return max(settings.release_w, DELIVERY_RATIO * max(view.charge_limit_w, view.discharge_limit_w))
 
 
+def longest_ramp_s(view: EqualizationView) -> float:
+    """Return how long a channel takes from one of its limits to the other."""
+    return (view.charge_limit_w + view.discharge_limit_w) / view.ramp_w_per_s
+
+
 def goes_to_w(view: EqualizationView) -> float:
     """Return the power that a channel comes to by itself: after its lease 0 W, wherever on the ramp it was seen."""
     expired = view.last is not None and view.last.result is SetpointResult.EXPIRED
@@ -227,6 +232,7 @@ def due_s(hold: Hold, settings: ControlSettings) -> float:
     if hold.is_awaited:
         return -NEVER_S
     if hold.sent_s == NEVER_S:
-        return NEVER_S if any(level.power_w != 0.0 for level in hold.levels) else -NEVER_S
+        led = hold.echo is not None or any(level.power_w != 0.0 for level in hold.levels)
+        return NEVER_S if led else -NEVER_S
     answer_s = settings.refresh_s if hold.answered or hold.rejected else ANSWER_PERIODS * settings.period_s
     return hold.sent_s + min(settings.refresh_s, answer_s)

@@ -18,6 +18,8 @@ HORIZON_S = 45.0
 HORIZON_DELAYS = 2.0
 LOCK_MARGIN_S = 0.3
 """Two setpoints may travel differently long; what arrives is still `delay_s` apart."""
+LEAD_S = 1.5
+"""A change for an announced edge goes out this long before it (and half the ramp)."""
 RELEASE_RATIO = 0.3
 """With `engage_w = "auto"`, `release_w` is this part of it."""
 

@@ -101,7 +101,8 @@ class Hold:
     unheard: bool = False
     """It is to be taken over, but has not been heard live."""
     guessed: bool = False
-    """It is to be taken over, but to what it goes is not known: it was seen on its way, or in the broker's memory."""
+    """It is to be taken over, but to what it goes is not known: it was seen on its way, or in the broker's memory, or a
+    step may come that was sent ahead."""
 
     @property
     def is_awaited(self) -> bool:

@@ -34,10 +34,15 @@ def view(seq: int, echo: int, applied_w: float) -> EqualizationView:
     )
 
 
+def known(one: EqualizationView) -> Hold:
+    """A hold of a channel that has stood there for long."""
+    return reconcile(adopt(one, SETTINGS, 995.0), replace(one, seq=one.seq + 1), SETTINGS, 1001.0)
+
+
 def changed() -> Hold:
     """A hold whose refresh (seq 5) was still on its way when its change (seq 6) went out."""
     before = view(1, echo=4, applied_w=5e3)
-    hold = holds.sent(adopt(before, SETTINGS, 1001.0), before, 1001.0)
+    hold = holds.sent(known(before), before, 1001.0)
     hold = holds.change(hold, before, 20e3, 1001.5, settings=SETTINGS, now_s=1001.5)
     return holds.sent(hold, before, 1001.5)
 
@@ -113,7 +118,7 @@ def test_a_change_whose_answer_is_long_in_coming_counts_from_the_answer() -> Non
 
 def test_a_change_ahead_that_came_late_comes_late() -> None:
     before = view(1, echo=4, applied_w=5e3)
-    hold = adopt(before, SETTINGS, 1001.0)
+    hold = known(before)
     hold = holds.change(hold, before, 20e3, 1011.0, settings=SETTINGS, now_s=1001.0)
     hold = holds.sent(hold, before, 1001.0)
     ahead_s = hold.levels[-1].at_s - 1001.0
@@ -124,7 +129,7 @@ def test_a_change_ahead_that_came_late_comes_late() -> None:
 
 def test_a_renewal_that_does_not_come_is_in_doubt_where_the_channel_has_come_to_rest() -> None:
     # Trial 1795450084: the lease ended as it waited in a network that was stuck, and a step was planned behind it.
-    hold = holds.sent(adopt(view(1, 4, 5e3), SETTINGS, 1001.0), view(1, 4, 5e3), 1001.0)
+    hold = holds.sent(known(view(1, 4, 5e3)), view(1, 4, 5e3), 1001.0)
     assert not hold.is_in_doubt
     assert not reconcile(hold, view(2, echo=4, applied_w=5e3), SETTINGS, 1002.0).is_in_doubt
     assert reconcile(hold, ended(view(2, echo=4, applied_w=0.0)), SETTINGS, 1002.0).is_in_doubt
@@ -145,24 +150,34 @@ def test_a_channel_on_its_ramp_is_taken_over_where_it_comes_to() -> None:
     assert not hold.is_counted(1002.0)
     assert not holds.is_due(hold, SETTINGS, 1002.0)
     assert reconcile(hold, ramping, SETTINGS, 1002.5) == hold
-    there = view(3, echo=6, applied_w=-16e3)
-    hold = reconcile(hold, there, SETTINGS, 1003.0)
+    for second in (3, 6):
+        hold = reconcile(hold, view(second, echo=6, applied_w=-16e3), SETTINGS, 1000.0 + second)
     assert [level.power_w for level in hold.levels] == [-16e3]
-    assert hold.is_counted(1003.0)
-    assert holds.is_due(hold, SETTINGS, 1003.0)
+    assert hold.is_counted(1006.0)
+    assert holds.is_due(hold, SETTINGS, 1006.0)
+
+
+def test_a_step_that_another_has_sent_ahead_may_come_in_a_moment_and_is_waited_for() -> None:
+    # Trial 1795470014: the first order of a server that had just been started took a step back that it did not know of.
+    hold = adopt(view(1, echo=6, applied_w=-13e3), SETTINGS, 1001.0)
+    hold = reconcile(hold, view(2, echo=6, applied_w=-13e3), SETTINGS, 1002.0)
+    assert not hold.is_counted(1002.0)
+    hold = reconcile(hold, view(4, echo=6, applied_w=-13e3), SETTINGS, 1004.0)
+    assert (hold.is_counted(1004.0), hold.changed_s) == (True, 1001.0)
+    assert adopt(replace(view(1, echo=6, applied_w=0.0), last=None), SETTINGS, 1001.0).is_counted(1001.0)
 
 
 def test_one_that_does_not_what_it_says_is_on_no_ramp() -> None:
     idle = replace(view(2, echo=6, applied_w=-13e3), power_w=0.0)
-    hold = reconcile(adopt(idle, SETTINGS, 1002.0), replace(idle, seq=3, heard_s=1003.0), SETTINGS, 1003.0)
-    assert hold.is_counted(1003.0)
+    hold = reconcile(adopt(idle, SETTINGS, 1002.0), replace(idle, seq=6, heard_s=1006.0), SETTINGS, 1006.0)
+    assert hold.is_counted(1006.0)
     assert [level.power_w for level in hold.levels] == [-13e3]
 
 
 def taken_back() -> Hold:
     """A hold whose change to 12 kW at 1003 s was sent ahead, answered, and taken back by a change to 7 kW at once."""
     before = view(1, echo=4, applied_w=5e3)
-    hold = holds.change(adopt(before, SETTINGS, 1001.0), before, 12e3, 1003.0, settings=SETTINGS, now_s=1001.0)
+    hold = holds.change(known(before), before, 12e3, 1003.0, settings=SETTINGS, now_s=1001.0)
     hold = reconcile(holds.sent(hold, before, 1001.0), view(2, echo=5, applied_w=5e3), SETTINGS, 1002.0)
     again = holds.change(holds.call_off(hold), view(2, 5, 5e3), 7e3, 1002.2, settings=SETTINGS, now_s=1002.2)
     return holds.sent(again, view(2, 5, 5e3), 1002.2)
@@ -244,7 +259,7 @@ def test_a_late_refresh_changes_a_channel_whose_lease_has_run_out_and_no_other()
     # Trial 3056: the lease ended while a new server's first orders were held up; that they came was a change.
     for applied_w, lease_s, expected_s in ((5e3, 20.0, None), (0.0, 20.0, 1003.0), (5e3, 1.1, 1003.0)):
         before = leased(view(1, echo=4, applied_w=5e3), lease_s)
-        refreshed = holds.sent(adopt(before, SETTINGS, 1001.0), before, 1001.0)
+        refreshed = holds.sent(known(before), before, 1001.0)
         hold = reconcile(refreshed, leased(view(2, 4, applied_w), lease_s - 1.0), SETTINGS, 1002.0)
         hold = reconcile(hold, leased(view(3, 5, 5e3), 29.0), SETTINGS, 1003.0)
         assert hold.changed_s == (refreshed.changed_s if expected_s is None else expected_s)
@@ -252,17 +267,17 @@ def test_a_late_refresh_changes_a_channel_whose_lease_has_run_out_and_no_other()
 
 def test_who_takes_over_when_the_lease_has_just_run_out_changes_the_channel() -> None:
     # Trial 3218: the new server's first order renewed what the channel had done, and changed it a moment later.
-    known = holds.sent(adopt(view(1, 4, 5e3), SETTINGS, 1001.0), view(1, 4, 5e3), 1001.0)
-    known = reconcile(known, leased(view(2, 5, 5e3), 29.0), SETTINGS, 1002.0)
+    hold = holds.sent(known(view(1, 4, 5e3)), view(1, 4, 5e3), 1001.0)
+    hold = reconcile(hold, leased(view(2, 5, 5e3), 29.0), SETTINGS, 1002.0)
     last = leased(view(20, 5, 5e3), 0.5)
-    assert adopt(last, SETTINGS, 1020.1, known).changed_s == known.changed_s
-    assert adopt(last, SETTINGS, 1020.6, known).changed_s == 1020.6
+    assert adopt(last, SETTINGS, 1020.1, hold).changed_s == hold.changed_s
+    assert adopt(last, SETTINGS, 1020.6, hold).changed_s == 1020.6
 
 
 def test_a_refresh_after_the_lease_is_a_change() -> None:
     # Trial 3166: telemetry that had waited in a network told of a lease that was over when its refresh came.
     before = leased(view(1, echo=4, applied_w=5e3), 20.0)
-    hold = holds.sent(adopt(before, SETTINGS, 1001.0), before, 1001.0)
+    hold = holds.sent(known(before), before, 1001.0)
     hold = reconcile(hold, leased(view(2, 5, 5e3), 29.0), SETTINGS, 1002.0)
     in_time = holds.sent(hold, before, 1001.0 + SETTINGS.ttl_s - 1.0)
     assert in_time.changed_s == hold.changed_s
@@ -296,7 +311,7 @@ def test_an_order_that_much_telemetry_left_unanswered_is_lost() -> None:
 
 def heard_after(*lateness_s: float) -> Hold:
     """A hold whose orders went out so long before telemetry that did not answer them yet; the next did."""
-    hold, seq = adopt(view(1, echo=4, applied_w=0.0), SETTINGS, 1001.0), 1
+    hold, seq = known(view(1, echo=4, applied_w=0.0)), 1
     for number, late_s in enumerate(lateness_s):
         sent_s = 1010.0 + 5.0 * number
         hold = holds.sent(hold, view(seq, echo=4 + number, applied_w=0.0), sent_s)
@@ -327,7 +342,7 @@ def test_a_process_that_stood_still_now_and_then_is_no_slow_network() -> None:
 
 def test_a_change_at_once_is_in_force_when_it_arrives_and_one_ahead_is_counted_from_there() -> None:
     before = view(1, echo=4, applied_w=0.0)
-    idle = replace(adopt(before, SETTINGS, 1001.0), travel_s=0.25)
+    idle = replace(known(before), travel_s=0.25)
     now = holds.change(idle, before, 20e3, 1001.0, settings=SETTINGS, now_s=1001.0)
     assert now.changed_s == 1001.25
     assert holds.unlock_s(now, SETTINGS) >= 1001.25 + SETTINGS.delay_s
@@ -338,7 +353,7 @@ def test_a_change_at_once_is_in_force_when_it_arrives_and_one_ahead_is_counted_f
 
 def test_should_orders_travel_longer_than_was_reckoned_the_next_change_waits_for_it() -> None:
     before = view(1, echo=4, applied_w=0.0)
-    hold = replace(adopt(before, SETTINGS, 1001.0), travel_s=0.1)
+    hold = replace(known(before), travel_s=0.1)
     hold = holds.change(hold, before, 20e3, 1001.0, settings=SETTINGS, now_s=1001.0)
     slower = replace(hold, travel_s=0.4)
     assert round(holds.unlock_s(slower, SETTINGS) - holds.unlock_s(hold, SETTINGS), 6) == 0.3
@@ -346,7 +361,7 @@ def test_should_orders_travel_longer_than_was_reckoned_the_next_change_waits_for
 
 def test_what_has_gone_out_counts_as_changed_even_while_it_travels() -> None:
     before = view(1, echo=4, applied_w=0.0)
-    hold = replace(adopt(before, SETTINGS, 1001.0), travel_s=0.4)
+    hold = replace(known(before), travel_s=0.4)
     hold = holds.sent(holds.change(hold, before, 20e3, 1001.0, settings=SETTINGS, now_s=1001.0), before, 1001.0)
     gone = left(hold, SETTINGS, 1001.1)
     assert gone is not None

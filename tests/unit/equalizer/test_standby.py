@@ -252,10 +252,10 @@ def test_an_order_that_was_answered_while_nobody_listened_goes_on_to_its_end() -
     assert (elsewhere.levels[0].power_w, elsewhere.changed_s) == (-11_000.0, 106.0)
 
 
-def test_a_channel_on_its_way_to_rest_after_its_lease_is_let_go_there() -> None:
+def test_a_channel_on_its_way_to_rest_after_its_lease_is_told_to_go_there() -> None:
     last = SetpointEcho(server="a", epoch=7, seq=3, result=SetpointResult.EXPIRED)
     held = adopt(replace(view(-8_000.0, seq=3), last=last), SETTINGS, 130.0)
-    assert (held.levels[0].power_w, due_s(held, SETTINGS)) == (0.0, inf)
+    assert (held.levels[0].power_w, due_s(held, SETTINGS)) == (0.0, -inf)
 
 
 def test_what_was_sent_ahead_still_comes() -> None:
