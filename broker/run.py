@@ -155,7 +155,7 @@ def _choose(kind: Literal["auto", "mosquitto", "embedded"]) -> tuple[Kind, Path]
 
 def _listener_of(config: Path) -> mosquitto.Listener:
     try:
-        text = config.read_text(encoding="utf-8")
+        text = config.read_text(encoding="utf-8", errors="replace")  # what a comment is written in is nobody's business
     except OSError as error:
         raise BrokerError(f"{config}: {error.strerror}") from error
     listener = mosquitto.first_listener(text)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from equalizer.config import StandbySection
 from equalizer.fencing import LARGEST_STEP
 from schemas.settings import ConfigurationError
+from transport.files import first_line
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -266,11 +267,9 @@ def _password(section: StandbySection) -> str | None:
     if section.password_file is None:
         return None
     try:
-        lines = Path(section.password_file).read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        text = f"standby.password_file: {section.password_file}: {error.strerror}"
-        raise ConfigurationError(text) from None
-    return lines[0] if lines else ""
+        return first_line(Path(section.password_file))
+    except ConfigurationError as error:
+        raise ConfigurationError(f"standby.password_file: {error}") from None
 
 
 async def _ignore(_error: Exception) -> None:

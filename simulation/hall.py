@@ -12,6 +12,7 @@ from schemas.settings import ConfigurationError, parse, validate
 from simulation.families import channels, is_replayed
 from simulation.scenario import Action, EventSection, GroupSection, Scenario
 from station.config import StationSettings
+from transport.files import read_text
 
 """Station and channel."""
 
@@ -61,11 +62,7 @@ def build(scenario: Scenario, folder: Path, *, seed: int) -> Hall:
     starts: list[Happening] = []
     for section in scenario.station:
         path = (folder / section.config).resolve()
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise ConfigurationError(f"{path}: {(error.strerror or str(error)).lower()}") from None
-        stations.append(parse(StationSettings, text, source=str(path), environment={}))
+        stations.append(parse(StationSettings, read_text(path), source=str(path), environment={}))
         base_dirs.append(path.parent)
     for group in scenario.group:
         stations.append(_station(group, scenario, seed))

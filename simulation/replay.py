@@ -33,6 +33,7 @@ from simulation.scenario import (
 )
 from simulation.station import LOOP
 from station.config import StationSettings
+from transport.files import read_text
 
 SUFFIX = ".parquet"
 AS_RECORDED = "as recorded"
@@ -241,11 +242,7 @@ def _scenario(recording: Recording, rows: list[Row], length_s: float, against: t
 
 
 def _control_of(file: Path) -> ControlSection:
-    try:
-        text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(f"{file}: {(error.strerror or str(error)).lower()}") from None
-    return parse(EqualizerSettings, text, source=str(file), environment={}).control
+    return parse(EqualizerSettings, read_text(file), source=str(file), environment={}).control
 
 
 def _recorded_control(recording: Recording, rows: list[Row]) -> ControlSection:

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from equalizer.config import ControlSection, SetpointSection, TelemetrySection
 from schemas.messages import Name, NonNegative, OnLost, Policy, Positive, Ratio
 from schemas.settings import ConfigurationError, Section, parse
+from transport.files import read_text
 
 Rating = Annotated[float, Field(ge=100.0)]
 
@@ -226,8 +227,4 @@ def read(path: Path) -> Scenario:
     Raises:
         ConfigurationError: one line that names the file, the key and what is allowed.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(f"{path}: {(error.strerror or str(error)).lower()}") from None
-    return parse(Scenario, text, source=str(path), environment={})
+    return parse(Scenario, read_text(path), source=str(path), environment={})

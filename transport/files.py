@@ -1,8 +1,10 @@
-"""Files that survive a power cut: written whole or not at all."""
+"""Files: what survives a power cut, written whole or not at all; and what people have written, read."""
 
 import os
 import tempfile
 from pathlib import Path
+
+from schemas.settings import ConfigurationError
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -37,3 +39,27 @@ def _sync_folder(folder: Path) -> None:
         pass
     finally:
         os.close(descriptor)
+
+
+def read_text(path: Path) -> str:
+    """Return what somebody has written.
+
+    Raises:
+        ConfigurationError: it cannot be read; one line that names the file.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path}: is not UTF-8 text") from None
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+
+
+def first_line(path: Path) -> str:
+    """Return a secret, which stands in a file's first line.
+
+    Raises:
+        ConfigurationError: as above.
+    """
+    lines = read_text(path).splitlines()
+    return lines[0] if lines else ""

@@ -28,6 +28,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from schemas.codec import MAX_PAYLOAD_BYTES
 from schemas.settings import BrokerSettings
 from transport import tls
+from transport.files import first_line
 from transport.tap import LARGEST_PACKET_BYTES, Routes, TappedSocket
 
 _LOG = logging.getLogger(__name__)
@@ -327,7 +328,8 @@ class Session:
         client.ready = self._socket
         client.max_inflight_messages_set(1000)
         if self.broker.username is not None:
-            client.username_pw_set(self.broker.username, _password(self.broker))
+            secret = self.broker.password_file
+            client.username_pw_set(self.broker.username, None if secret is None else first_line(Path(secret)))
         if self._will is not None:
             client.will_set(self._will.topic, self._will.payload, self._will.qos, self._will.retain)
         client.on_connect = self._connected
@@ -589,13 +591,6 @@ def unguessable(name: str) -> str:
     A name alone may be guessed, and no right hangs on an id: 128 random bits keep it to ourselves.
     """
     return f"zeroloop-{name}-{secrets.token_hex(16)}"
-
-
-def _password(broker: BrokerSettings) -> str | None:
-    if broker.password_file is None:
-        return None
-    lines = Path(broker.password_file).read_text(encoding="utf-8").splitlines()
-    return lines[0] if lines else ""
 
 
 def _plain(error: Exception) -> str:

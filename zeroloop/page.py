@@ -13,6 +13,7 @@ import typer
 
 from schemas.settings import ConfigurationError
 from transport.credentials import own_header
+from transport.files import first_line
 from transport.supervision import Supervisor
 from zeroloop import clocks
 from zeroloop.ask import author
@@ -79,8 +80,7 @@ def add_user(config: Path | None, name: str, role: Literal["viewer", "operator"]
     if password_file is None:
         password = typer.prompt(f"Password for {name}", hide_input=True, confirmation_prompt=True)
     else:
-        lines = password_file.read_text(encoding="utf-8").splitlines()
-        password = lines[0] if lines else ""
+        password = first_line(password_file)
     known = accounts.put(name, Role(role), password)
     return f"{name} is {'changed' if known else 'added'} as {role}"
 

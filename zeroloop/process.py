@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from schemas.settings import BrokerSettings, ConfigurationError, Section, parse
 from transport.credentials import resolved
+from transport.files import read_text
 
 S = TypeVar("S", bound=Section)
 
@@ -57,12 +58,7 @@ def read_settings(model: type[S], path: Path | None) -> S:
     """
     if path is None:
         return _with_credentials(parse(model, "", source="the defaults", environment=os.environ), Path.cwd())
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"{path}: is not UTF-8 text") from None
-    except OSError as error:
-        raise ConfigurationError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+    text = read_text(path)
     return _with_credentials(parse(model, text, source=str(path), environment=os.environ), path.resolve().parent)
 
 

@@ -14,6 +14,7 @@ from recording.writer import SETTINGS_TOPIC, Writer
 from schemas.settings import ConfigurationError, parse
 from schemas.topics import ROOT
 from station.connection import Connection
+from transport.files import read_text
 from transport.session import Session, unguessable
 from zeroloop import clocks
 from zeroloop.reach import CONNECT_WITHIN_S, Reach
@@ -86,7 +87,7 @@ def _settings(config: Path | None) -> bytes | None:
     if config is None:
         return None
     try:
-        settings = parse(EqualizerSettings, config.read_text(encoding="utf-8"), source=str(config), environment={})
+        settings = parse(EqualizerSettings, read_text(config), source=str(config), environment={})
     except ConfigurationError:
         return None  # a station's configuration, or credentials: they say where the broker is, and no more
     return json.dumps(settings.model_dump(mode="json", include=set(_REPLAYED))).encode()

@@ -30,7 +30,7 @@ def run(
     if not path.is_file():
         raise ConfigurationError(f"{path}: no such file or directory")
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(path.name, total=1.0)
         outcome = simulate(
             path,

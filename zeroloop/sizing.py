@@ -114,7 +114,7 @@ def run(
     number = scenario.seed if seed is None else seed
     length_s = scenario.duration_s if seconds is None else seconds
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(f"{path.name}: {len(sizes)} sizes", total=1.0)
         bought = sweep(
             scenario,

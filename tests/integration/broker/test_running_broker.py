@@ -78,6 +78,14 @@ def test_the_shipped_development_file_works_as_it_stands(mosquitto: Path, tmp_pa
         assert websocket_accepts(9001)
 
 
+def test_a_configuration_may_have_comments_in_any_encoding(mosquitto: Path, tmp_path: Path) -> None:
+    assert mosquitto
+    config, port = tmp_path / "halle.conf", free_port(preferred=21883)
+    config.write_text(f"# Prüfhalle\nlistener {port} 127.0.0.1\nallow_anonymous true\n", encoding="latin-1")
+    with start("mosquitto", config=config, data_dir=tmp_path) as broker:
+        assert broker.port == port
+
+
 def test_a_taken_port_is_named(tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

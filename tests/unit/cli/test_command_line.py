@@ -141,6 +141,26 @@ def test_a_configuration_that_cannot_work_is_one_line(
     assert complaint(capsys, "station", "--config", str(file)).startswith(f"zeroloop: {file}: {line}")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("simulate", "odd.toml"),
+        ("size", "odd.toml"),
+        ("simulate", "hall.toml"),
+        ("record", "--config", "odd.toml"),
+        ("watch", "--config", "odd.toml"),
+        ("dashboard-user", "add", "anna", "--password-file", "odd.toml"),
+    ],
+)
+def test_a_file_that_is_no_text_is_named_on_one_line(
+    arguments: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "odd.toml").write_bytes(b"\xff\xfe")
+    (tmp_path / "hall.toml").write_text("title = 'a'\nduration_s = 60.0\n[[station]]\nconfig = 'odd.toml'\n")
+    assert complaint(capsys, *arguments).endswith("odd.toml: is not UTF-8 text")
+
+
 def test_a_driver_that_is_not_installed_is_named_with_those_that_are(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
