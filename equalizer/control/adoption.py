@@ -7,6 +7,7 @@ from equalizer.control.holds import (
     SAME_W,
     SETTLE_PERIODS,
     allowed_error_w,
+    clipped_w,
     echo_of,
     goes_to_w,
     has_run_out,
@@ -60,6 +61,7 @@ def adopt(view: EqualizationView, settings: ControlSettings, now_s: float, befor
         reckoned_s=before.reckoned_s if before is not None else 0.0,
         basis_seq=view.seq,
         leased_s=lease_end_s(view),
+        pending=before is not None and not before.answered,
         unheard=not view.fresh,
         guessed=not view.fresh or _is_on_its_ramp(view, settings, before) or _may_step(view, now_s - changed_s),
     )
@@ -116,8 +118,7 @@ def _obeys(view: EqualizationView, hold: Hold) -> bool:
 
 def _is_on_its_way(hold: Hold, view: EqualizationView, settings: ControlSettings, now_s: float) -> bool:
     """Tell whether an order of this server has just gone out, of which telemetry can show nothing yet."""
-    last = view.last
-    if hold.answered or view.boot_id != hold.boot_id or (last is not None and last.result is SetpointResult.EXPIRED):
+    if hold.answered or view.boot_id != hold.boot_id:
         return False
     # A process that stood still has a clock that went on, and telemetry that waits to be read.
     heard = view.seq - hold.basis_seq
@@ -132,7 +133,7 @@ def _taken_over(hold: Hold, view: EqualizationView, settings: ControlSettings, n
     hold = _begun_anew(hold, now_s) if unsaid else arrived(hold, view, settings)
     ramp_s = abs(hold.levels[-1].power_w - view.power_w) / view.ramp_w_per_s
     settled_s = max(now_s, hold.levels[-1].at_s) + ramp_s + SETTLE_PERIODS * settings.period_s
-    hold = replace(
+    return replace(
         hold,
         unheard=False,
         settled_s=settled_s,
@@ -144,14 +145,13 @@ def _taken_over(hold: Hold, view: EqualizationView, settings: ControlSettings, n
         echo=echo_of(view),
         leased_s=lease_end_s(view),
     )
-    # At rest by now, or nearly: to renew what it did is a change.
-    return replace(hold, changed_s=max(hold.changed_s, now_s)) if has_run_out(hold, now_s) else hold
 
 
 def _has_stepped(hold: Hold, view: EqualizationView) -> bool:
-    """Tell whether what was sent ahead has come already: it was overheard late."""
-    here, ahead = (abs(view.applied_w - level.power_w) for level in hold.levels[:2])
-    return ahead <= SAME_W < here
+    """Tell whether what was sent ahead has come already, or is on its ramp: it was overheard late."""
+    here, ahead = (abs(view.applied_w - clipped_w(level.power_w, view)) for level in hold.levels[:2])
+    stood = view.heard_s - hold.prior_changed_s > longest_ramp_s(view)
+    return here > SAME_W and (ahead <= SAME_W or stood)
 
 
 def _begun_anew(hold: Hold, now_s: float) -> Hold:

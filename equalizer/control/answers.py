@@ -20,7 +20,7 @@ from equalizer.control.state import Hold, Level
 from equalizer.control.travel import abreast, arrived, timed
 from schemas.messages import SetpointResult
 
-TRIES = 3
+TRIES = 4
 
 
 def reconcile(hold: Hold, view: EqualizationView, settings: ControlSettings, now_s: float) -> Hold:
@@ -74,7 +74,7 @@ def _unanswered(hold: Hold, view: EqualizationView, settings: ControlSettings, n
         return _superseded(hold, hold.superseded, view, settings)
     silent = now_s - hold.sent_s >= ANSWER_PERIODS * settings.period_s
     if hold.tries >= TRIES and silent and not hold.rejected:
-        return replace(standing(hold, view.applied_w, now_s), rejected=True)
+        return replace(standing(hold, view.applied_w, now_s), rejected=True, pending=True)
     runs_out = hold.leased_s <= view.heard_s + ANSWER_PERIODS * settings.period_s
     changes = hold.pending or runs_out or abs(view.applied_w - hold.levels[0].power_w) > SAME_W
     crossed_s = view.heard_s - hold.sent_s if view.seq > hold.basis_seq else 0.0
@@ -96,6 +96,6 @@ def _superseded(hold: Hold, ahead: Level, view: EqualizationView, settings: Cont
 def _has_come_after_all(hold: Hold, view: EqualizationView) -> bool:
     """Tell whether a channel obeys an order that was taken for lost."""
     last = view.last
-    if last is None or hold.echo is None or last.result not in (SetpointResult.APPLIED, SetpointResult.CLAMPED):
+    if last is None or last.result not in (SetpointResult.APPLIED, SetpointResult.CLAMPED):
         return False
-    return last.epoch == hold.echo[0] and last.seq > hold.echo[1]
+    return hold.echo is None or (last.epoch == hold.echo[0] and last.seq > hold.echo[1])

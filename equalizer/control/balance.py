@@ -175,6 +175,8 @@ def _call_off(cycle: Cycle) -> None:
         view = cycle.views.get(key)
         if view is None or not channel.is_usable(view, cycle.now_s):
             continue  # it cannot be told, and so it will do it
+        if hold.pending and hold.answered:
+            continue  # another had sent it ahead, who fell silent: it may have come by now
         if not _is_near_edge(hold.levels[-1].effect_s, cycle):
             cycle.holds[key] = channel.call_off(hold)
             cycle.renewed[key] = Reason.PLAN_CHANGED

@@ -109,8 +109,10 @@ def slot(view: EqualizationView, hold: Hold, settings: ControlSettings, at_s: fl
     """Return what a channel can contribute at a time from now on; one that is not counted upon does what it does."""
     if not counted:
         fixed_w = view.power_w
-        sign_w = 0.0 if abs(fixed_w) <= settings.release_w else fixed_w
-        return Slot(view.key, fixed_w, 0.0, 0.0, locked=True, lowest_w=sign_w, highest_w=sign_w)
+        signs_w = [0.0 if abs(fixed_w) <= settings.release_w else fixed_w]
+        if not hold.answered:
+            signs_w += [level.power_w for level in hold.levels]  # its order may come yet
+        return Slot(view.key, fixed_w, 0.0, 0.0, locked=True, lowest_w=min(signs_w), highest_w=max(signs_w))
     power_w = clipped_w(hold.power_w(at_s), view)
     coming_w = [power_w, *(clipped_w(level.power_w, view) for level in hold.levels if level.effect_s > at_s)]
     if hold.background:
@@ -224,6 +226,8 @@ def is_due(hold: Hold, settings: ControlSettings, now_s: float) -> bool:
     """
     if hold.superseded is not None and not hold.answered and now_s >= hold.superseded.at_s - LOCK_MARGIN_S:
         return False
+    if hold.answered and has_run_out(hold, now_s) and unlock_s(hold, settings) > now_s:
+        return False  # it has come to rest, or is about to: to renew what it did is a change
     return now_s >= due_s(hold, settings)
 
 

@@ -112,7 +112,7 @@ class Hold:
     @property
     def is_in_doubt(self) -> bool:
         """Whether nobody knows yet that the last change has come: sent again, it may be made only then."""
-        return not self.answered and (self.pending or self.late)
+        return not self.answered and (self.pending or self.late or self.superseded is not None)
 
     def is_counted(self, now_s: float) -> bool:
         """Tell whether the channel is counted upon."""

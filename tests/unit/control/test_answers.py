@@ -205,14 +205,57 @@ def test_an_order_that_was_taken_for_lost_and_comes_after_all_is_what_the_channe
 def test_what_a_channel_obeys_that_was_given_up_is_what_it_does() -> None:
     # Trial 3272: orders to rest came after ten seconds in a network that was stuck; nobody counted upon them any more.
     hold = changed()
-    for second in range(2, 15):
+    for second in range(2, 18):
         hold = reconcile(hold, view(second, echo=4, applied_w=5e3), SETTINGS, 1000.0 + second)
         if holds.is_due(hold, SETTINGS, 1000.0 + second):
             hold = holds.sent(hold, view(second, 4, 5e3), 1000.0 + second)
     assert hold.rejected
-    hold = reconcile(hold, view(16, echo=6, applied_w=20e3), SETTINGS, 1016.0)
+    assert holds.sent(hold, view(17, 4, 5e3), 1017.5).changed_s == 1017.5, "it may come just before"
+    hold = reconcile(hold, view(18, echo=6, applied_w=20e3), SETTINGS, 1018.0)
     assert [level.power_w for level in hold.levels] == [20e3]
-    assert (hold.rejected, hold.changed_s) == (False, 1016.0)
+    assert (hold.rejected, hold.changed_s) == (False, 1018.0)
+
+
+def test_the_first_order_of_all_that_was_given_up_and_comes_is_what_the_channel_does() -> None:
+    # Hall 1795500030: the channel had never answered anything before.
+    before = replace(view(1, echo=4, applied_w=0.0), last=None)
+    hold = holds.change(adopt(before, SETTINGS, 1001.0), before, 6e3, 1001.0, settings=SETTINGS, now_s=1001.0)
+    hold = replace(holds.sent(hold, before, 1001.0), rejected=True)
+    hold = reconcile(hold, view(9, echo=1, applied_w=6e3), SETTINGS, 1009.0)
+    assert [level.power_w for level in hold.levels] == [6e3]
+
+
+def test_a_channel_that_is_not_heard_binds_the_sign_of_the_order_that_may_come_yet() -> None:
+    # Hall 1795500030: its telemetry grew stale, another took the opposite sign, and then its order came.
+    before = view(1, echo=4, applied_w=0.0)
+    hold = holds.change(known(before), before, 6e3, 1001.0, settings=SETTINGS, now_s=1001.0)
+    slot = holds.slot(before, holds.sent(hold, before, 1001.0), SETTINGS, 1005.0, counted=False)
+    assert (slot.power_w, slot.lowest_w, slot.highest_w) == (0.0, 0.0, 6e3)
+
+
+def test_a_change_that_is_being_taken_back_is_in_doubt() -> None:
+    # Hall 1795500477: calling it off got lost, it came, and the next change in the same moment.
+    before = view(1, echo=4, applied_w=5e3)
+    hold = holds.change(known(before), before, 12e3, 1003.0, settings=SETTINGS, now_s=1001.0)
+    hold = reconcile(holds.sent(hold, before, 1001.0), view(2, echo=5, applied_w=5e3), SETTINGS, 1002.0)
+    hold = holds.sent(holds.call_off(hold), view(2, 5, 5e3), 1002.2)
+    assert hold.is_in_doubt
+    assert not reconcile(hold, view(3, echo=6, applied_w=5e3), SETTINGS, 1003.0).is_in_doubt
+
+
+def test_an_order_is_on_its_way_to_a_channel_whose_lease_had_ended_before() -> None:
+    # Hall 1795500574: after a pause in the decisions, the channel was taken for at rest and told so.
+    before = ended(view(1, echo=4, applied_w=0.0))
+    hold = holds.change(known(before), before, 6e3, 1001.0, settings=SETTINGS, now_s=1001.0)
+    hold = adopt(ended(view(3, echo=4, applied_w=0.0)), SETTINGS, 1002.5, holds.sent(hold, before, 1001.0))
+    assert ([level.power_w for level in hold.levels], hold.answered) == ([6e3], False)
+
+
+def test_what_was_given_up_in_a_pause_of_the_decisions_may_come_before_the_first_order() -> None:
+    # Trial 1795500372: it came half a second before, and was taken back unknowingly.
+    again = view(8, echo=5, applied_w=5e3)
+    hold = holds.sent(adopt(again, SETTINGS, 1008.0, changed()), again, 1008.0)
+    assert hold.changed_s == 1008.0
 
 
 def test_a_change_is_in_doubt_until_it_is_answered_or_given_up() -> None:
@@ -271,7 +314,10 @@ def test_who_takes_over_when_the_lease_has_just_run_out_changes_the_channel() ->
     hold = reconcile(hold, leased(view(2, 5, 5e3), 29.0), SETTINGS, 1002.0)
     last = leased(view(20, 5, 5e3), 0.5)
     assert adopt(last, SETTINGS, 1020.1, hold).changed_s == hold.changed_s
-    assert adopt(last, SETTINGS, 1020.6, hold).changed_s == 1020.6
+    assert holds.sent(adopt(last, SETTINGS, 1020.6, hold), last, 1020.6).changed_s == 1020.6
+    just_changed = replace(hold, changed_s=1018.0)
+    assert holds.is_due(adopt(last, SETTINGS, 1020.1, just_changed), SETTINGS, 1020.1)
+    assert not holds.is_due(adopt(last, SETTINGS, 1020.6, just_changed), SETTINGS, 1020.6), "trial 1795500454"
 
 
 def test_a_refresh_after_the_lease_is_a_change() -> None:
