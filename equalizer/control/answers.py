@@ -98,4 +98,4 @@ def _has_come_after_all(hold: Hold, view: EqualizationView) -> bool:
     last = view.last
     if last is None or last.result not in (SetpointResult.APPLIED, SetpointResult.CLAMPED):
         return False
-    return hold.echo is None or (last.epoch == hold.echo[0] and last.seq > hold.echo[1])
+    return hold.echo is None or (last.epoch, last.seq) > hold.echo

@@ -146,17 +146,18 @@ def change(
     At an edge ahead, the ramp lies half before and half after it, but begins no sooner than the channel is free
     (nor than `soonest_s`).
     """
-    ramp_s = abs(power_w - clipped_w(hold.power_w(effect_s), view)) / view.ramp_w_per_s
     levels: tuple[Level, ...] = (Level(effect_s, effect_s, power_w),)
-    if effect_s > now_s:
-        soonest_s = max(now_s, unlock_s(hold, settings), soonest_s)
-        if len(hold.levels) > 1:
-            soonest_s = max(soonest_s, hold.levels[-1].effect_s)
-        levels = (*hold.levels, Level(min(max(effect_s - 0.5 * ramp_s, soonest_s), effect_s), effect_s, power_w))
+    ahead = effect_s > now_s
+    if ahead:
+        soonest_s = max(now_s, unlock_s(hold, settings), soonest_s, hold.levels[-1].effect_s)
+        effect_s = max(effect_s, soonest_s)
+    ramp_s = abs(power_w - clipped_w(hold.power_w(effect_s), view)) / view.ramp_w_per_s
+    if ahead:
+        levels = (*hold.levels, Level(max(effect_s - 0.5 * ramp_s, soonest_s), effect_s, power_w))
     return replace(
         hold,
         levels=levels,
-        changed_s=levels[-1].at_s if effect_s > now_s else now_s + hold.travel_s,
+        changed_s=max(levels[-1].at_s, now_s + hold.travel_s),  # it cannot come sooner than the order
         prior_changed_s=hold.changed_s,
         reckoned_s=hold.travel_s,
         settled_s=effect_s + ramp_s + SETTLE_PERIODS * settings.period_s,
@@ -164,7 +165,7 @@ def change(
         abandoned=False,
         pending=True,
         tries=0,
-        superseded=_taken_back(hold) if effect_s <= now_s else hold.superseded,
+        superseded=hold.superseded if ahead else _taken_back(hold),
         background=False,
         # Asked for more or less in the same direction, a channel that does nothing has done nothing all the while.
         off_since_s=hold.off_since_s if power_w * hold.levels[0].power_w > 0.0 else None,

@@ -1,6 +1,7 @@
 """Which echo answers which order, where several are on their way."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -36,7 +37,8 @@ def view(seq: int, echo: int, applied_w: float) -> EqualizationView:
 
 def known(one: EqualizationView) -> Hold:
     """A hold of a channel that has stood there for long."""
-    return reconcile(adopt(one, SETTINGS, 995.0), replace(one, seq=one.seq + 1), SETTINGS, 1001.0)
+    hold = reconcile(adopt(one, SETTINGS, 995.0), replace(one, seq=one.seq + 1), SETTINGS, 1001.0)
+    return replace(hold, changed_s=900.0, prior_changed_s=900.0)
 
 
 def changed() -> Hold:
@@ -74,7 +76,8 @@ def test_an_answer_that_leaves_lost_orders_out_answers_the_newest() -> None:
 def test_a_channel_that_was_taken_over_has_answered_all_that_went_out_before() -> None:
     # Trial 1795430025: what had gone out before counted on; a step that was to come was taken back.
     hold = adopt(view(2, echo=6, applied_w=20e3), SETTINGS, 1004.0, changed())
-    hold = holds.change(hold, view(2, 6, 20e3), -8e3, 1006.0, settings=SETTINGS, now_s=1004.0)
+    quick = replace(SETTINGS, delay_s=2.0)
+    hold = holds.change(hold, view(2, 6, 20e3), -8e3, 1006.0, settings=quick, now_s=1004.0)
     hold = holds.sent(hold, view(2, echo=6, applied_w=20e3), 1004.0)
     hold = adopt(view(8, echo=7, applied_w=20e3), SETTINGS, 1008.0, hold)
     assert ([level.power_w for level in hold.levels], hold.under_way) == ([-8e3], 0)
@@ -223,6 +226,15 @@ def test_the_first_order_of_all_that_was_given_up_and_comes_is_what_the_channel_
     hold = replace(holds.sent(hold, before, 1001.0), rejected=True)
     hold = reconcile(hold, view(9, echo=1, applied_w=6e3), SETTINGS, 1009.0)
     assert [level.power_w for level in hold.levels] == [6e3]
+
+
+def test_the_first_order_of_an_epoch_that_was_given_up_and_comes_is_what_the_channel_does() -> None:
+    # Trial 1795600126: what the channel had answered before was another server's; the order was called off, and renewed.
+    before = view(1, echo=9, applied_w=0.0)
+    hold = holds.change(known(before), before, 6e3, 1001.0, settings=SETTINGS, now_s=1001.0)
+    hold = holds.standing(replace(holds.sent(hold, before, 1001.0), rejected=True), 0.0, 1007.0)
+    hold = reconcile(hold, replace(view(9, echo=1, applied_w=6e3), last=replace_epoch(2)), SETTINGS, 1009.0)
+    assert ([level.power_w for level in hold.levels], hold.changed_s) == ([6e3], 1009.0)
 
 
 def test_a_channel_that_is_not_heard_binds_the_sign_of_the_order_that_may_come_yet() -> None:
@@ -412,3 +424,16 @@ def test_what_has_gone_out_counts_as_changed_even_while_it_travels() -> None:
     gone = left(hold, SETTINGS, 1001.1)
     assert gone is not None
     assert gone.changed_s == 1001.4
+
+
+@pytest.mark.parametrize("edge_s", [0.1, 1.0])
+def test_of_two_changes_in_one_order_the_second_waits_from_when_the_first_comes(edge_s: float) -> None:
+    # Hall 1795600164: the first was for an edge nearer than the order travels.
+    before, now_s = view(2, echo=5, applied_w=5e3), 1002.0
+    hold = replace(known(before), travel_s=0.4)
+    hold = holds.change(hold, before, 20e3, now_s + edge_s, settings=SETTINGS, now_s=now_s)
+    hold = holds.change(hold, before, 5e3, now_s + edge_s + 15.0, settings=SETTINGS, now_s=now_s)
+    steps = [(0.4 + step.after_s, step.power_w) for step in holds.steps(hold, before, now_s)]
+    came_s = [after_s for (_, was_w), (after_s, power_w) in pairwise([(0.0, 5e3), *steps]) if power_w != was_w]
+    assert len(came_s) == 2
+    assert came_s[1] - came_s[0] >= SETTINGS.delay_s
