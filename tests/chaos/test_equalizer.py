@@ -94,6 +94,8 @@ async def test_two_equalizers(arena: Arena) -> Measured:
     one_s = time.monotonic() - started_s
     await arena.until_told("server_conflict", "equalizer", "server/equalizer")
     await arena.until(lambda: arena.is_led and arena.balance.server == "second")
+    # It has heard nothing of what the first one may have sent ahead, and waits until that would have come.
+    await arena.until(lambda: arena.setpoints("eq", "1")[-1].message.server == "second", what="the second one's orders")
     # Nothing more of the first one is obeyed, nor sent.
     mark_s = time.monotonic()
     await asyncio.sleep(3.0 * arena.pace.refresh_s)

@@ -229,7 +229,7 @@ def test_the_first_order_of_all_that_was_given_up_and_comes_is_what_the_channel_
 
 
 def test_the_first_order_of_an_epoch_that_was_given_up_and_comes_is_what_the_channel_does() -> None:
-    # Trial 1795600126: what the channel had answered before was another server's; the order was called off, and renewed.
+    # Trial 1795600126: what the channel had answered before was another server's; the order was given up.
     before = view(1, echo=9, applied_w=0.0)
     hold = holds.change(known(before), before, 6e3, 1001.0, settings=SETTINGS, now_s=1001.0)
     hold = holds.standing(replace(holds.sent(hold, before, 1001.0), rejected=True), 0.0, 1007.0)
