@@ -140,12 +140,14 @@ class Cycle:
     def _clear_s(self, move: Move) -> float:
         """Return from when on no other channel has the opposite sign.
 
-        Never, as long as one that was asked to leave it has not answered: its order may be lost.
+        Never, as long as one has not been asked to leave it (a course may have it leave sooner, at no edge), or has not
+        answered: its order may be lost.
         """
         clear_s = -inf
         for key in self.counted - {move.key}:
             hold = self.holds[key]
-            if hold.pending and self.views[key].applied_w * move.power_w < 0.0:
+            stays_w = 0.0 if hold.background else hold.levels[-1].power_w
+            if stays_w * move.power_w < 0.0 or (hold.pending and self.views[key].applied_w * move.power_w < 0.0):
                 return inf
             for earlier, later in pairwise(hold.levels):
                 if earlier.power_w * move.power_w < 0.0:

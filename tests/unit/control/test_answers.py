@@ -8,9 +8,13 @@ import pytest
 from equalizer.control import holds
 from equalizer.control.adoption import adopt, left
 from equalizer.control.answers import reconcile
+from equalizer.control.book import LoopBook
+from equalizer.control.cycle import Cycle
 from equalizer.control.image import EqualizationView
+from equalizer.control.lookahead import Move
+from equalizer.control.reasons import Reason
 from equalizer.control.settings import LOCK_MARGIN_S, ControlSettings
-from equalizer.control.state import Hold
+from equalizer.control.state import Hold, Readout
 from schemas.messages import SetpointEcho, SetpointResult
 
 SETTINGS = ControlSettings(delay_s=15.0, period_s=1.0)
@@ -437,3 +441,25 @@ def test_of_two_changes_in_one_order_the_second_waits_from_when_the_first_comes(
     came_s = [after_s for (_, was_w), (after_s, power_w) in pairwise([(0.0, 5e3), *steps]) if power_w != was_w]
     assert len(came_s) == 2
     assert came_s[1] - came_s[0] >= SETTINGS.delay_s
+
+
+def test_no_sign_is_taken_for_a_time_to_come_while_another_channel_keeps_the_opposite() -> None:
+    # Mixed hall, four hours: a course had one leave its sign at no edge, so untold, and another take the opposite one
+    # at the next edge, which was sent ahead.
+    first, second = view(2, echo=5, applied_w=-20e3), replace(view(2, echo=5, applied_w=0.0), key=("eq", "2"))
+    both = {one.key: one for one in (first, second)}
+    readout = Readout(equalization=(first, second), views=both, counted=frozenset(both))
+    told = {one.key: known(one) for one in (first, second)}
+    takes = Move(1005.0, second.key, 30e3)
+
+    def made(*moves: Move) -> Cycle:
+        cycle = Cycle(LoopBook(SETTINGS).image(1002.0), SETTINGS, 1002.0, readout, dict(told), is_read=True)
+        cycle.make(moves, 1005.0, Reason.ANNOUNCED)
+        return cycle
+
+    assert made(takes).changed == {}
+    leaves = made(takes, Move(1005.0, first.key, 0.0))
+    assert set(leaves.changed) == {first.key}, "the other follows when that has been answered"
+    told[first.key] = replace(leaves.holds[first.key], pending=False)
+    taken_s, left_s = (made(takes).holds[key].levels[-1].at_s for key in (second.key, first.key))
+    assert taken_s > left_s > 1002.0
