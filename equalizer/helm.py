@@ -132,10 +132,14 @@ class Helm:
         key = (station, channel)
         self._overheard[key] = overhear(self._overheard.get(key), setpoint, self._clock())
 
-    def follow(self, balance: LoopBalance) -> None:
-        """Take over another server's account, and what operators have asked of it."""
+    def inherit(self, balance: LoopBalance) -> None:
+        """Take over another server's account alone: whoever counted it, nothing that was said ever falls."""
         self.account.follow(balance.energy)
         self._changes = max(self._changes, balance.setpoint_changes - self._changes_before)
+
+    def follow(self, balance: LoopBalance) -> None:
+        """Take over another server's account, and what operators have asked of it."""
+        self.inherit(balance)
         if balance.last_decision is not None:
             self._last_decision = balance.last_decision
         if balance.target_power_w != self._state.target_power_w:

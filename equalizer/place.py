@@ -143,8 +143,12 @@ class Place:
         if self.stands_by:
             self.candidacy.balanced(message, retained=retained, now_s=self._clock())
         # What the broker holds may come after the claim.
-        if (self.stands_by or retained) and self.timing.enabled and message.epoch >= self.fence.highest_seen:
+        if not self.timing.enabled or not (self.stands_by or retained):
+            return
+        if message.epoch >= self.fence.highest_seen:
             self._helm.follow(message)
+        elif retained:
+            self._helm.inherit(message)  # who took over since has ended before it said anything
 
     def overheard(self, station: str, channel: str, setpoint: Setpoint) -> None:
         """Take note of what another server asks of a channel."""

@@ -116,6 +116,8 @@ def _begun(state: ControlState, cycle: Cycle, ahead: Course, mismatch_w: float) 
         due = [move for move in moves if move.at_s == at_s]
         if any(cycle.holds[move.key].is_in_doubt for move in due):
             continue  # had that change got lost, it would be made when it is sent again, and these too soon after it
+        if any(channel.steps_soon(cycle.holds[move.key], now_s) for move in due):
+            continue  # what is sent now may come just after the step, and take it back for a moment
         if at_s <= now_s:
             if may_act:
                 cycle.make(due, now_s, state.cause)
@@ -177,6 +179,8 @@ def _call_off(cycle: Cycle) -> None:
             continue  # it cannot be told, and so it will do it
         if hold.pending and hold.answered:
             continue  # another had sent it ahead, who fell silent: it may have come by now
+        if channel.steps_soon(hold, cycle.now_s):
+            continue  # it can be told when it has made the step before
         if not _is_near_edge(hold.levels[-1].effect_s, cycle):
             cycle.holds[key] = channel.call_off(hold)
             cycle.renewed[key] = Reason.PLAN_CHANGED

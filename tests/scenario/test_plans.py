@@ -2,6 +2,7 @@
 
 import pytest
 
+from equalizer.control.holds import QUIET_S
 from schemas.messages import Policy
 from tests.scenario.hall import TICK_S, Plant
 
@@ -221,3 +222,19 @@ def test_nothing_is_said_again_that_could_arrive_after_the_change_it_still_annou
     assert again
     assert all(order.steps[1].after_s > 1.0 for order in again)
     assert plant.eq().power_w == -20_000.0
+
+
+@pytest.mark.parametrize("gap_s", [3.4, 4.0, 4.6, 5.0])
+def test_a_channel_that_is_about_to_step_is_told_of_the_next_edge_after_its_step(gap_s: float) -> None:
+    # Hall 1795700040: told a moment before, it took the step back for as long as the order was on its way.
+    plant = Plant(policy=Policy.DWELL, delay_s=3.0)
+    plant.eq().ramp_w_per_s = 20e3  # slow enough that the second edge wants its ramp to be sent before the first is met
+    plant.settled()
+    plant.plan(1, (0.0, 0.0), (10.0, 5e3), (10.0 + gap_s, 30e3))
+    plant.load(1, 5e3, after_s=10.0)
+    plant.load(1, 30e3, after_s=10.0 + gap_s)
+    plant.run(25)
+    assert [power_w for _, power_w in plant.eq().commanded] == [-5e3, -30e3]
+    sent_s = [at_s for at_s, _ in plant.orders]
+    for step_s, _ in plant.eq().commanded:
+        assert not [at_s for at_s in sent_s if step_s - QUIET_S < at_s < step_s - 0.01]

@@ -14,6 +14,8 @@ from equalizer.ledger import Ledger
 from equalizer.place import Place
 from equalizer.standby import Timing
 from equalizer.voice import Voice
+from schemas.examples import EXAMPLES
+from schemas.messages import LoopBalance
 from tests.announcements import ANNOUNCED
 
 
@@ -22,12 +24,12 @@ class Mouth:
         pass
 
 
-def standing_by(ledger: Ledger) -> Place:
+def standing_by(ledger: Ledger, helm: Helm | None = None) -> Place:
     voice, clock = cast("Voice", Mouth()), lambda: 10.0
     fence = fencing.standing_by(Identity("follower", 2.0), ledger.epoch())
     return Place(
         fence,
-        helm=cast("Helm", None),
+        helm=cast("Helm", helm),
         voice=voice,
         herald=Herald(voice),
         epochs=Kept(fence.epoch, ledger.store_epoch, Trouble(voice, Words("lost", "", "found", "")), clock),
@@ -58,3 +60,35 @@ def test_an_epoch_that_is_below_the_stored_one_is_not_stored(tmp_path: Path) -> 
     place.announced(ANNOUNCED.model_copy(update={"epoch": 3}), retained=False)
     place.stand_by(10.0)
     assert ledger.epoch() == 9
+
+
+class Heir:
+    """Takes note of whose account, and whose orders, it goes on with."""
+
+    def __init__(self) -> None:
+        self.accounts: list[int] = []
+        self.orders: list[int] = []
+
+    def inherit(self, balance: LoopBalance) -> None:
+        self.accounts.append(balance.epoch)
+
+    def follow(self, balance: LoopBalance) -> None:
+        self.orders.append(balance.epoch)
+
+
+def test_the_account_that_the_broker_keeps_outlives_a_successor_that_ended_before_it_said_anything(
+    tmp_path: Path,
+) -> None:
+    # Trial 1795700053: killed between its claim and its first balance; its own disk had been lost before.
+    heir = Heir()
+    place = standing_by(Ledger(tmp_path, "main"), cast("Helm", heir))
+    place.announced(ANNOUNCED.model_copy(update={"epoch": 5}), retained=True)
+    said = LoopBalance.model_validate_json(EXAMPLES["LoopBalance"][0]).model_copy(
+        update={"server": "another", "epoch": 4}
+    )
+    place.balance(said, retained=True)
+    assert (heir.accounts, heir.orders) == ([4], []), "what operators had asked of it may be outdated"
+    place.balance(said, retained=False)
+    assert (heir.accounts, heir.orders) == ([4], []), "a server that was deposed goes on counting"
+    place.balance(said.model_copy(update={"epoch": 5}), retained=False)
+    assert (heir.accounts, heir.orders) == ([4], [5])
