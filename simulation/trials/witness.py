@@ -106,8 +106,8 @@ class TrialWitness:
         self._delay_s = delay_s
         self._greatest_w = greatest_w
         self._led: dict[tuple[str, str], Led] = {}
-        self._published: dict[tuple[str, int, int], tuple[object, float]] = {}
-        self._owners: dict[int, object] = {}
+        self._published: dict[tuple[str, int, int], tuple[ServerProcess, float]] = {}
+        self._owners: dict[int, ServerProcess] = {}
         self._station_epochs: dict[str, int] = {}
         self._epochs: list[tuple[int, float]] = [(0, -inf)]
         self._balance: LoopBalance | None = None
@@ -142,7 +142,8 @@ class TrialWitness:
         run, published_s = self._published.get((topic, setpoint.epoch, setpoint.seq), (None, -inf))
         if run is None:
             self._breach(f"{name}/{channel} obeys a setpoint that no server sent: {setpoint}")
-        self._judge_epoch(name, setpoint, run, published_s)
+        else:
+            self._judge_epoch(name, setpoint, run, published_s)
         self._lend(f"{name}/{channel}", led, setpoint)
         zero = all(step.power_w == 0.0 for step in setpoint.steps) and self.now_s <= self.zero_until_s
         late = self.now_s - published_s > LATE_S
@@ -188,14 +189,17 @@ class TrialWitness:
 
     # ── how it judges ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _judge_epoch(self, station: str, setpoint: Setpoint, run: object, published_s: float) -> None:
+    def _judge_epoch(self, station: str, setpoint: Setpoint, run: ServerProcess, published_s: float) -> None:
         epoch = setpoint.epoch
         if epoch < self._station_epochs.get(station, 0):
             self._breach(f"{station} obeys epoch {epoch} after {self._station_epochs[station]}")
         self._station_epochs[station] = epoch
         if self._began_anew(setpoint.server):
             self._owners[epoch] = run  # stations that were away, or have been restarted, tell nobody of an epoch
-        if self._owners.setdefault(epoch, run) is not run:
+        owner = self._owners.setdefault(epoch, run)
+        if owner is not run and self._is_forgotten(epoch, owner):
+            self._owners[epoch] = run
+        elif owner is not run:
             self._breach(f"two servers are obeyed under epoch {epoch}, the second at {station}: {setpoint.server}")
         highest, since_s = self._epochs[-1]
         if epoch > highest:
@@ -273,6 +277,16 @@ class TrialWitness:
     def _began_anew(self, server: str) -> bool:
         """Tell whether what a server had stored and what the broker retained were lost in the same half minute."""
         return abs(self.disk_lost_s.get(server, -inf) - self.broker_forgot_s) < STORED_GAP_S
+
+    def _is_forgotten(self, epoch: int, owner: ServerProcess) -> bool:
+        """Tell whether a server has ended, and the broker has lost since what it said under an epoch.
+
+        Stations that have not been asked anything under that epoch tell nobody of it.
+        """
+        said_s = max(
+            at_s for (_, number, _), (run, at_s) in self._published.items() if number == epoch and run is owner
+        )
+        return not owner.alive and self.broker_forgot_s > said_s
 
     def _channel(self, station: StationProcess, channel: str) -> Led:
         led = self._led.setdefault((station.settings.station.id, channel), Led())
