@@ -155,15 +155,17 @@ class _Game:
     ) -> None:
         self.settings = settings
         # What is bound to come counts as done, and is asked for in addition until then.
-        self.powers_w = np.array([[sum(_bound_w(unit) for unit in group) for group in groups]])
-        self.unlock_s = np.array([[max(now_s, *(unit.unlock_s for unit in group)) for group in groups]])
-        self.lowest_w = np.array([-sum(unit.slot.discharge_limit_w for unit in group) for group in groups])
-        self.highest_w = np.array([sum(unit.slot.charge_limit_w for unit in group) for group in groups])
-        self.charge = np.array([fmean(_charge(unit.slot) for unit in group) for group in groups])
+        self.powers_w = np.array([[sum(_bound_w(unit) for unit in group)] for group in groups])
+        self.unlock_s = np.array([[max(now_s, *(unit.unlock_s for unit in group))] for group in groups])
+        self.lowest_w = np.array([[-sum(unit.slot.discharge_limit_w for unit in group)] for group in groups])
+        self.highest_w = np.array([[sum(unit.slot.charge_limit_w for unit in group)] for group in groups])
+        charge = np.array([[fmean(_charge(unit.slot) for unit in group)] for group in groups])
+        self.charge_bias = 0.5 * charge
+        """Of the price of a change: up is dearer for what is fuller."""
         self.price_ws = CHANGE_PRICE_S * settings.engage_w
         # What serves a battery in the background binds nobody to its sign.
         background = [any(unit.slot.background for unit in group) for group in groups]
-        self.sign_w = np.where(background, max(settings.engage_w, SAME_W), SAME_W)
+        self.sign_w = np.where(background, max(settings.engage_w, SAME_W), SAME_W)[:, None]
         self.curves = [_curve(group) for group in groups]
         self.lossy = any(curve is not None for curve in self.curves)
         self.fixed_w = sum(_bound_w(unit) for unit in others)
@@ -173,17 +175,13 @@ class _Game:
         self.lock_s = settings.delay_s + LOCK_MARGIN_S
         self.lock_w = 0.0
         same = (
-            (np.abs(self.charge[:, None] - self.charge) < TWIN_CHARGE_RATIO)
-            & (self.lowest_w[:, None] == self.lowest_w)
-            & (self.highest_w[:, None] == self.highest_w)
-            & (self.sign_w[:, None] == self.sign_w)
+            (np.abs(charge - charge.T) < TWIN_CHARGE_RATIO)
+            & (self.lowest_w == self.lowest_w.T)
+            & (self.highest_w == self.highest_w.T)
+            & (self.sign_w == self.sign_w.T)
         )
-        self.twins: tuple[Indices, ...] = () if self.lossy else np.nonzero(np.tril(same, -1))
+        self.twins = [] if self.lossy else [(n, m) for n in range(len(groups)) for m in range(n) if same[n, m]]
         """Pairs of columns that can do the same, the later ones first."""
-        self.later = (
-            np.equal.outer(self.twins[0], np.arange(len(groups))) if self.twins and len(self.twins[0]) else None
-        )
-        self.others = ~np.eye(len(groups), dtype=bool)
         self._divide(now_s, ahead, [*(unit for group in groups for unit in group), *others])
 
     def _divide(self, now_s: float, ahead: Course, units: Sequence[Unit]) -> None:
@@ -204,32 +202,35 @@ class _Game:
         self.later_w = [later_w for later_w, _, _ in awaited]
         self.neg = [lowest_w < -SAME_W for _, lowest_w, _ in awaited]
         self.pos = [highest_w > SAME_W for _, _, highest_w in awaited]
+        self.levels_w = self._levels_w()
 
-    def levels_w(self, number: int) -> list[float]:
-        """Return what one might go to in a stretch: what is asked then, and what will be asked in the median."""
-        begin_s, _, asked_w = self.stretches[number]
-        levels_w = [asked_w]
-        for span_s in (0.4 * self.settings.delay_s, self.settings.delay_s):
-            parts = []
-            for from_s, until_s, level_w in self.stretches[number:]:
-                if from_s >= begin_s + span_s:
-                    break
-                if until_s > from_s:
-                    parts.append((level_w, min(until_s, begin_s + span_s) - from_s))
-            level_w = _median(parts) if parts else asked_w
-            if all(abs(level_w - other_w) > self.settings.release_w for other_w in levels_w):
-                levels_w.append(level_w)
-        for _, _, level_w in self.stretches[number + 1 : number + 3]:
-            if len(levels_w) < LEVELS and all(abs(level_w - other_w) > self.settings.release_w for other_w in levels_w):
-                levels_w.append(level_w)
-        return levels_w
+    def _levels_w(self) -> list[Floats]:
+        """Return what one might go to in each stretch.
 
-    def loss_ws(self, powers_w: Floats) -> Floats:
+        That is what is asked then, what will be asked in the median over a while, and what is asked next.
+        """
+        begins_s, untils_s, asked_w = (np.array(column) for column in zip(*self.stretches, strict=True))
+        medians_w = [
+            _medians(begins_s, untils_s, asked_w, span_s)
+            for span_s in (0.4 * self.settings.delay_s, self.settings.delay_s)
+        ]
+        asks_w, least_w = asked_w.tolist(), self.settings.release_w
+        made: list[Floats] = []
+        for number, level_w in enumerate(asks_w):
+            levels_w = [level_w]
+            for other_w in (*(median_w[number] for median_w in medians_w), *asks_w[number + 1 : number + 3]):
+                if len(levels_w) < LEVELS and all(abs(other_w - one_w) > least_w for one_w in levels_w):
+                    levels_w.append(other_w)
+            made.append(np.array(levels_w)[:, None] - self.fixed_w)
+        return made
+
+    def loss_ws(self, powers_w: Floats, columns: Indices) -> Floats:
         """Return what the losses at these powers are taken for: a per cent weighs as much as one of charge."""
         losses = np.zeros(powers_w.shape)
         for column, curve in enumerate(self.curves):
             if curve is not None:
-                losses[..., column] = 1.0 - np.interp(np.abs(powers_w[..., column]), curve[0], curve[1])
+                here = columns == column
+                losses[:, here] = 1.0 - np.interp(np.abs(powers_w[:, here]), curve[0], curve[1])
         return 0.5 * self.price_ws * np.where(powers_w == 0.0, 0.0, losses)
 
     def best(self) -> list[_Step]:
@@ -242,76 +243,60 @@ class _Game:
             before_w = rows.powers_w
             rows, parent, at_s = self._expanded(number, rows)
             layers.append((before_w, at_s, parent))
-        row = int(np.argmin(rows.cost_ws + self.lock_w * self._locked_s(rows.unlock_s, self.stretches[-1][1])))
+        row = int(np.argmin(rows.cost_ws + self.lock_w * _locked_s(rows.unlock_s, self.stretches[-1][1])))
         steps: list[_Step] = []
         after_w = rows.powers_w
         for before_w, at_s, parent in reversed(layers):
-            now_w, was_w = after_w[row], before_w[parent[row]]
-            steps += [_Step(float(at_s[row]), int(n), float(now_w[n])) for n in np.flatnonzero(now_w != was_w)]
+            now_w, was_w = after_w[:, row].tolist(), before_w[:, parent[row]].tolist()
+            steps += [_Step(float(at_s[row]), n, now_w[n]) for n in range(len(now_w)) if now_w[n] != was_w[n]]
             row = int(parent[row])
             after_w = before_w
         return steps[::-1]
 
-    def _locked_s(self, unlock_s: Floats, at_s: float) -> Floats:
-        """Return for how long channels are still locked then, all together."""
-        total_s: Floats = np.add.reduce(np.maximum(unlock_s - at_s, 0.0), -1)
-        return total_s
-
     def _expanded(self, number: int, rows: "_Rows") -> tuple["_Rows", Indices, Floats]:
         """Return the best courses after a stretch, from which row each came, and when it changed.
 
-        For every row, level and column there are two ways: the one channel changes, or it takes over and all others
-        that are free go to 0 W. What each would cost is reckoned first; only the best are made.
+        What each way to go on would cost is reckoned first; only the best are made.
         """
         begin_s, until_s, asked_w = self.stretches[number]
-        powers_w, unlock_s = rows.powers_w, rows.unlock_s
-        total_w = np.add.reduce(powers_w, 1)
+        total_w = np.add.reduce(rows.powers_w, 0)
         goal_w = asked_w + self.later_w[number] - self.fixed_w
         held_w = np.abs(goal_w - total_w)
         held_ws = rows.cost_ws + held_w * (until_s - begin_s)
-        ready_s = np.maximum(unlock_s, begin_s)
+        ready_s = np.maximum(rows.unlock_s, begin_s)
         free = ready_s < until_s if until_s > begin_s else ready_s <= begin_s
+        holds = len(held_ws)
         if not np.count_nonzero(free):
-            return _Rows(powers_w, unlock_s, held_ws), np.arange(len(powers_w)), np.full(len(powers_w), begin_s)
+            return _Rows(rows.powers_w, rows.unlock_s, held_ws), np.arange(holds), np.full(holds, begin_s)
         ways = _Ways(self, number, rows, free=free, ready_s=ready_s, total_w=total_w)
         gone_s = ways.gone_s
         cost_ws = (
-            (rows.cost_ws - held_w * begin_s)[:, None]
-            + held_w[:, None] * gone_s
+            (rows.cost_ws - held_w * begin_s).take(ways.row)
+            + held_w.take(ways.row) * gone_s
             + np.abs(goal_w - ways.total_w) * (until_s - gone_s)
             + ways.price_ws
         )
-        cost_ws[~ways.able] = np.inf
-        locked_s = self._locked_s(unlock_s, until_s)
+        locked_s = _locked_s(rows.unlock_s, until_s)
         rank = cost_ws + self.lock_w * (
-            locked_s[:, None] + ways.changes * np.maximum(gone_s + self.lock_s - until_s, 0.0)
+            locked_s.take(ways.row) + ways.changes * np.maximum(gone_s + self.lock_s - until_s, 0.0)
         )
-        holds = len(powers_w)
-        ranks = np.concatenate([held_ws + self.lock_w * locked_s, rank.ravel()])
-        order = _lowest(ranks, 4 * self.beam)
-        order = order[ranks[order] < np.inf]
-        moved = order >= holds
-        place = np.where(moved, order - holds, 0)
-        takes_over, level_place = np.divmod(place, rank[0].size)
-        row, column = np.divmod(level_place % powers_w.size, powers_w.shape[1])
-        parent = np.where(moved, row, order)
-        before_w = powers_w[parent]
-        after_w = before_w.copy()
-        at_s = np.where(moved, gone_s.reshape(2, -1)[takes_over, level_place % powers_w.size], begin_s)
-        after_w[ways.working[row] & (moved & (takes_over == 1))[:, None]] = 0.0
-        (pick,) = moved.nonzero()
-        after_w[pick, column[pick]] = ways.power_w.ravel()[place[pick]]
-        after_s = np.where(after_w != before_w, at_s[:, None] + self.lock_s, unlock_s[parent])
-        after_ws = np.where(moved, cost_ws.ravel()[place], held_ws[parent])
-        left_s = np.maximum(after_s - until_s, 0.0)
-        signature = np.round(np.add.reduce((after_w + 1e3 * left_s) ** 2, 1) * 1e-4)
-        keep = _first_of_each(signature)[: self.beam]
-        return _Rows(after_w[keep], after_s[keep], after_ws[keep]), parent[keep], at_s[keep]
+        ranks = np.concatenate([held_ws + self.lock_w * locked_s, rank.take(ways.able)])
+        costs_ws = np.concatenate([held_ws, cost_ws.take(ways.able)])
+        for count in (2 * self.beam, 4 * self.beam):
+            order = _lowest(ranks, count)
+            after_w, after_s, parent, at_s = ways.made(order, begin_s, self.lock_s)
+            left_s = np.maximum(after_s - until_s, 0.0)
+            signature = np.rint(np.add.reduce((after_w + 1e3 * left_s) ** 2, 0) * 1e-4)
+            keep = _first_of_each(signature)[: self.beam]
+            if len(keep) == self.beam or len(ranks) <= count:
+                break
+        made = _Rows(after_w.take(keep, 1), after_s.take(keep, 1), costs_ws.take(order.take(keep)))
+        return made, parent.take(keep), at_s.take(keep)
 
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Courses of action up to a moment."""
+    """Courses of action up to a moment; arrays of column and row."""
 
     powers_w: Floats
     unlock_s: Floats
@@ -319,59 +304,117 @@ class _Rows:
 
 
 class _Ways:
-    """What can be done in a stretch: arrays of kind (0: one changes; 1: one takes over), level, row and column."""
+    """What can be done in a stretch.
+
+    For every row and free column there are two kinds of way: the one channel changes, or it takes over and all others
+    that are free go to 0 W; each to some level. Arrays are of pairs (row and column; those of the first kind, then
+    those of the second), or of level and pair.
+    """
 
     def __init__(self, game: _Game, number: int, rows: _Rows, *, free: Flags, ready_s: Floats, total_w: Floats) -> None:
         powers_w = rows.powers_w
-        levels_w = np.array(game.levels_w(number))[:, None, None] - game.fixed_w
-        shape = len(levels_w), *powers_w.shape
+        self._rows = rows
+        levels_w = game.levels_w[number]
         signs_pos, signs_neg = powers_w > game.sign_w, powers_w < -game.sign_w
-        bound_pos, bound_neg = game.pos[number] or game.fixed_pos, game.neg[number] or game.fixed_neg
-        working = free & (signs_pos | signs_neg)
-        self.working = working
-        """By row: those of which the others go to 0 W when one takes over."""
-        self.gone_s = np.empty((2, 1, *powers_w.shape))
-        """When: for all levels the same."""
-        self.gone_s[0] = ready_s
-        last_s = np.maximum.reduce(np.where(working, ready_s, -np.inf), 1, keepdims=True)
-        np.maximum(ready_s, last_s, out=self.gone_s[1, 0])
-        stays_w = total_w[:, None] - powers_w
-        worked_w = np.where(working, powers_w, 0.0)
-        left_w = total_w[:, None] - np.add.reduce(worked_w, 1)[:, None] - np.where(working, 0.0, powers_w)
-        self.power_w = np.empty((2, *shape))
+        self._working = working = free & (signs_pos | signs_neg)
+        """Those of which the others go to 0 W when one takes over."""
+        able = free & ~_twins(rows, game.twins) if game.twins else free
+        row, column = able.T.nonzero()
+        place = column * len(total_w) + row
+        others = np.add.reduce(working, 0) - working
+        (takers,) = others.take(place).nonzero()
+        self._ones = ones = len(place)
+        over = len(takers) > 0
+        at = place
+        stays_w, gone_s = [total_w - powers_w], [ready_s]
+        if over:
+            taken = place.take(takers)
+            others = others.take(taken)
+            row, column = np.concatenate([row, row.take(takers)]), np.concatenate([column, column.take(takers)])
+            place, at = np.concatenate([place, taken]), np.concatenate([place, taken + powers_w.size])
+            resting_w = total_w - np.add.reduce(np.where(working, powers_w, 0.0), 0)
+            stays_w.append(resting_w - np.where(working, 0.0, powers_w))
+            gone_s.append(np.maximum(ready_s, np.maximum.reduce(np.where(working, ready_s, -np.inf), 0)))
+        self.row, self._column, self._place = row, column, place
+        up, down = game.pos[number] or game.fixed_pos, game.neg[number] or game.fixed_neg
+        low_w = 0.0 if up else _taken(_towards(game.lowest_w, signs_pos, free, over=over), at)
+        high_w = 0.0 if down else _taken(_towards(game.highest_w, signs_neg, free, over=over), at)
+        self.gone_s = _taken(gone_s, at)
+        """When."""
+        stay_w = _taken(stays_w, at)
+        """What all others do then."""
+        self._power_w = np.minimum(np.maximum(levels_w - stay_w, low_w), high_w)
         """The power that the column gets."""
-        _between(
-            levels_w - stays_w,
-            game.lowest_w if not bound_pos else 0.0,
-            game.highest_w if not bound_neg else 0.0,
-            no_lower=signs_pos @ game.others if not bound_pos else None,
-            no_higher=signs_neg @ game.others if not bound_neg else None,
-            out_w=self.power_w[0],
-        )
-        _between(
-            levels_w - left_w,
-            game.lowest_w if not bound_pos else 0.0,
-            game.highest_w if not bound_neg else 0.0,
-            no_lower=np.logical_or.reduce(signs_pos & ~free, axis=1, keepdims=True) if not bound_pos else None,
-            no_higher=np.logical_or.reduce(signs_neg & ~free, axis=1, keepdims=True) if not bound_neg else None,
-            out_w=self.power_w[1],
-        )
-        self.total_w = np.empty((2, *shape))
-        np.add(stays_w, self.power_w[0], out=self.total_w[0])
-        np.add(left_w, self.power_w[1], out=self.total_w[1])
-        delta_w = self.power_w - powers_w
-        shrinks = np.where(total_w > 0.0, levels_w[..., 0] < total_w, levels_w[..., 0] > total_w)[..., None]
-        able = free if game.later is None else free & ~_twins(rows, game.twins, game.later)
-        self.able = np.empty((2, *shape), dtype=bool)
-        np.logical_and(able, np.abs(delta_w[0]) > game.settings.release_w, out=self.able[0])
-        others = working @ game.others.astype(np.float64)
-        np.logical_and(able & (others > 0.0), shrinks, out=self.able[1])
-        self.changes = np.empty((2, *shape))
-        self.changes[0] = 1.0
-        np.add(others, delta_w[1] != 0.0, out=self.changes[1])
-        self.price_ws = game.price_ws * (self.changes + 0.5 * game.charge * np.sign(delta_w))
+        self.total_w = stay_w + self._power_w
+        self._delta_w = delta_w = self._power_w - powers_w.take(place)
+        self.changes: Floats | float = 1.0
+        able = np.abs(delta_w) > game.settings.release_w
+        if over:
+            # It is for less than is done that others are brought to rest.
+            over_w = total_w.take(row[ones:])
+            able[:, ones:] = np.where(over_w > 0.0, levels_w < over_w, levels_w > over_w)
+            self.changes = np.ones(delta_w.shape)
+            np.add(others, delta_w[:, ones:] != 0.0, out=self.changes[:, ones:])
+        self.able = np.flatnonzero(able)
+        if over:
+            second = self.able % len(row) >= ones
+            self.able = np.concatenate([self.able[~second], self.able[second]])
+        self.price_ws = game.price_ws * (self.changes + game.charge_bias.take(column) * np.sign(delta_w))
         if game.lossy:
-            self.price_ws = self.price_ws + game.loss_ws(self.power_w)
+            self.price_ws = self.price_ws + game.loss_ws(self._power_w, column)
+
+    def made(self, order: Indices, begin_s: float, lock_s: float) -> tuple[Floats, Floats, Indices, Floats]:
+        """Go some ways: the number of a row holds, what is beyond goes the ways that one is able to.
+
+        Returns:
+            Powers, when each may change again, the row that each comes from, and when it changed.
+        """
+        rows = self._rows
+        holds = rows.powers_w.shape[1]
+        (moved,) = (order >= holds).nonzero()
+        way = self.able.take(order.take(moved) - holds)
+        pair = way % len(self.row)
+        gone_s = self.gone_s.take(pair)
+        parent = order.copy()
+        parent[moved] = self.row.take(pair)
+        at_s = np.empty(len(order))
+        at_s.fill(begin_s)
+        at_s[moved] = gone_s
+        after_w, after_s = rows.powers_w.take(parent, 1), rows.unlock_s.take(parent, 1)
+        over = pair >= self._ones
+        if np.count_nonzero(over):
+            takes_over = np.zeros(len(order), dtype=bool)
+            takes_over[moved] = over
+            to_rest = self._working.take(parent, 1) & takes_over
+            np.copyto(after_w, 0.0, where=to_rest)
+            np.copyto(after_s, at_s + lock_s, where=to_rest)
+        column = self._column.take(pair)
+        after_w[column, moved] = self._power_w.take(way)
+        stays_s = rows.unlock_s.take(self._place.take(pair))
+        after_s[column, moved] = np.where(self._delta_w.take(way) != 0.0, gone_s + lock_s, stays_s)
+        return after_w, after_s, parent, at_s
+
+
+def _taken(kinds: list[Floats], at: Indices) -> Floats:
+    """Return what arrays of column and row, one for each kind of way, hold for pairs."""
+    return kinds[0].take(at) if len(kinds) == 1 else np.concatenate(kinds, axis=None).take(at)
+
+
+def _towards(limit_w: Floats, signs: Flags, free: Flags, *, over: bool) -> list[Floats]:
+    """Return how far columns may go, by row and kind of way: to their limit, or to 0 W while others keep a sign.
+
+    If one changes, all others keep theirs; if one takes over, those that are not free do.
+    """
+    far_w = [np.where(np.add.reduce(signs, 0) > signs, 0.0, limit_w)]
+    if over:
+        far_w.append(np.where(np.logical_or.reduce(signs & ~free, 0), 0.0, limit_w))
+    return far_w
+
+
+def _locked_s(unlock_s: Floats, at_s: float) -> Floats:
+    """Return for how long channels are still locked then, all together."""
+    total_s: Floats = np.add.reduce(np.maximum(unlock_s - at_s, 0.0), 0)
+    return total_s
 
 
 def _first_of_each(values: Floats) -> Indices:
@@ -381,40 +424,27 @@ def _first_of_each(values: Floats) -> Indices:
     first = np.empty(len(order), dtype=bool)
     first[:1] = True
     np.not_equal(ranked[1:], ranked[:-1], out=first[1:])
-    return np.sort(order[first])
+    kept = np.zeros(len(order), dtype=bool)
+    kept[order[first]] = True
+    return np.flatnonzero(kept)
 
 
-def _between(
-    value_w: Floats,
-    low_w: Floats | float,
-    high_w: Floats | float,
-    *,
-    no_lower: Flags | None,
-    no_higher: Flags | None,
-    out_w: Floats,
-) -> None:
-    """Cut powers to a range; where it is flagged, that goes no lower, or no higher, than 0 W."""
-    if no_lower is not None:
-        low_w = np.where(no_lower, 0.0, low_w)
-    if no_higher is not None:
-        high_w = np.where(no_higher, 0.0, high_w)
-    np.minimum(np.maximum(value_w, low_w), high_w, out=out_w)
-
-
-def _twins(rows: _Rows, twins: tuple[Indices, ...], later: Flags) -> Flags:
+def _twins(rows: _Rows, twins: Sequence[tuple[int, int]]) -> Flags:
     """Return which columns are in the same place as an earlier one that can do the same: one of them is enough."""
-    second, first = twins
-    here = (rows.powers_w[:, second] == rows.powers_w[:, first]) & (rows.unlock_s[:, second] == rows.unlock_s[:, first])
-    there: Flags = here @ later
+    there = np.zeros(rows.powers_w.shape, dtype=bool)
+    for second, first in twins:
+        there[second] |= (rows.powers_w[second] == rows.powers_w[first]) & (
+            rows.unlock_s[second] == rows.unlock_s[first]
+        )
     return there
 
 
 def _lowest(ranks: Floats, count: int) -> Indices:
     """Return the indices of the lowest, the lowest first."""
-    if len(ranks) > count:
-        some = np.sort(np.argpartition(ranks, count)[:count])
-        return some[np.argsort(ranks[some], kind="stable")]
-    return np.argsort(ranks, kind="stable")
+    if len(ranks) <= count:
+        return np.argsort(ranks, kind="stable")
+    some = np.flatnonzero(ranks <= np.partition(ranks, count - 1)[count - 1])
+    return some[np.argsort(ranks[some], kind="stable")[:count]]
 
 
 def _curve(group: Sequence[Unit]) -> tuple[list[float], list[float]] | None:
@@ -455,11 +485,13 @@ def _charge(slot: Slot) -> float:
     return (slot.soc_ratio if slot.soc_ratio is not None else MIDDLE_SOC_RATIO) - MIDDLE_SOC_RATIO
 
 
-def _median(parts: list[tuple[float, float]]) -> float:
-    """Return the level that has half of the time below it."""
-    half_s = 0.5 * sum(for_s for _, for_s in parts)
-    for level_w, for_s in sorted(parts):
-        half_s -= for_s
-        if half_s <= 0.0:
-            return level_w
-    return parts[-1][0]
+def _medians(begins_s: Floats, untils_s: Floats, asked_w: Floats, span_s: float) -> list[float]:
+    """Return for each stretch the level that has half of the time below it, from its begin over a span."""
+    over_s = np.minimum(untils_s, (begins_s + span_s)[:, None]) - begins_s
+    over_s[(begins_s >= (begins_s + span_s)[:, None]) | (untils_s <= begins_s)] = 0.0
+    over_s = np.triu(over_s)
+    rising = np.argsort(asked_w, kind="stable")
+    left_s = np.concatenate([0.5 * np.cumsum(over_s, 1)[:, -1:], over_s[:, rising]], 1)
+    below = (np.subtract.accumulate(left_s, 1)[:, 1:] <= 0.0).argmax(1)
+    levels_w: list[float] = np.where(np.add.reduce(over_s, 1) > 0.0, asked_w[rising][below], asked_w).tolist()
+    return levels_w
