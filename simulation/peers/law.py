@@ -10,7 +10,7 @@ Key: TypeAlias = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
-    """An equalization channel that a peer may change now."""
+    """An equalization channel."""
 
     key: Key
     power_w: float
@@ -40,12 +40,17 @@ class Pool:
     load_w: float
     equalization_w: float
     """All equalization channels, as measured."""
-    held_w: float
-    """What those were told that may not be changed now."""
     measured_s: float
     """When the newest measurement came."""
     units: tuple[Unit, ...]
     """The channels that may be changed now."""
+    held: tuple[Unit, ...] = ()
+    """Those that may not."""
+
+    @property
+    def held_w(self) -> float:
+        """What those were told that may not be changed now."""
+        return sum(unit.asked_w for unit in self.held)
 
     @property
     def total_w(self) -> float:

@@ -28,7 +28,7 @@ class OpenDtu:
     def wanted(self, pool: Pool, now_s: float) -> Wanted | None:
         """Return the next round of commands."""
         del now_s
-        for unit in pool.units:
+        for unit in (*pool.units, *pool.held):
             if unit.obeyed_s is None or pool.measured_s <= unit.obeyed_s + METER_AFTER_STATUS_S:
                 return None
         if abs(pool.total_w) < self._hysteresis_w:

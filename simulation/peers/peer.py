@@ -130,9 +130,9 @@ class Peer:
         pool = Pool(
             load_w=self._load_w,
             equalization_w=sum(led.power_w for led in self._led.values()),
-            held_w=sum(led.asked_w for key, led in self._led.items() if key not in free),
             measured_s=self._measured_s,
             units=tuple(led.unit() for _, led in sorted(free.items())),
+            held=tuple(led.unit() for key, led in sorted(self._led.items()) if key not in free),
         )
         wanted = self._law.wanted(pool, now_s)
         self.reason = "waiting" if wanted is None else "correcting"

@@ -25,15 +25,15 @@ def unit(key: tuple[str, str] = ONE, power_w: float = 0.0, limit_w: float = 100e
     return Unit(key=key, power_w=power_w, **(given | more))
 
 
-def pool(load_w: float, *units: Unit, held_w: float = 0.0, measured_s: float = 100.0) -> Pool:
+def pool(load_w: float, *units: Unit, held: tuple[Unit, ...] = (), measured_s: float = 100.0) -> Pool:
     units = units or (unit(),)
-    done_w = held_w + sum(one.power_w for one in units)
-    return Pool(load_w=load_w, equalization_w=done_w, held_w=held_w, measured_s=measured_s, units=units)
+    done_w = sum(one.power_w for one in (*units, *held))
+    return Pool(load_w=load_w, equalization_w=done_w, measured_s=measured_s, units=units, held=held)
 
 
 def test_a_total_is_shared_by_limits_over_what_may_be_changed() -> None:
     assert shared(-30e3, pool(30e3, unit(), unit(TWO, limit_w=50e3))) == {ONE: -20e3, TWO: -10e3}
-    assert shared(-30e3, pool(30e3, unit(), held_w=-40e3)) == {ONE: 10e3}
+    assert shared(-30e3, pool(30e3, unit(), held=(unit(TWO, power_w=-40e3),))) == {ONE: 10e3}
     assert shared(-300e3, pool(300e3)) == {ONE: -100e3}
     assert shared(5e3, pool(-5e3, unit(limit_w=0.0))) == {ONE: 0.0}
 
@@ -86,6 +86,8 @@ def test_opendtu_waits_for_pending_commands_and_for_a_meter_two_seconds_newer_th
     assert law.wanted(pool(20e3, unit(obeyed_s=98.0)), 100.0) is None
     assert law.wanted(pool(20e3, unit(obeyed_s=97.9)), 100.0) == {ONE: -20e3}
     assert law.wanted(pool(999.0), 100.0) is None
+    told = replace(unit(TWO), obeyed_s=None)
+    assert law.wanted(pool(20e3, held=(told,)), 100.0) is None, "a command is pending, though not to one that is free"
 
 
 def test_opendtu_fills_the_largest_headroom_first() -> None:
@@ -127,7 +129,7 @@ def test_astrameter_credits_what_its_pool_has_changed() -> None:
     law = AstraMeter()
     law.wanted(pool(20e3), 0.0)
     # The pool has delivered; a meter that is late shows the same as before, and is trusted in part only.
-    late = Pool(load_w=30e3, equalization_w=-10e3, held_w=0.0, measured_s=1.0, units=(unit(power_w=-10e3),))
+    late = Pool(load_w=30e3, equalization_w=-10e3, measured_s=1.0, units=(unit(power_w=-10e3),))
     assert law.predicted_w(late) == pytest.approx(10e3 + 0.7 * 10e3)
 
 
