@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from equalizer.control.holds import ANSWER_PERIODS, echo_of, has_run_out
+from equalizer.control.holds import echo_of, has_run_out
 from equalizer.control.image import EqualizationView
 from equalizer.control.settings import ControlSettings
 from equalizer.control.state import Hold
@@ -12,6 +12,9 @@ OUTLIERS = 2
 """So many of the last `TRIPS` orders may have been held up by something else than their usual way."""
 LONGEST_TRAVEL_S = 0.5
 """What is slower than this is no network's delay that could be reckoned with."""
+
+UNTOLD_PERIODS = 1.5
+"""Telemetry that comes so long after the one before has left one out: nobody knows what that would have told."""
 
 
 def timed(hold: Hold) -> Hold:
@@ -34,7 +37,8 @@ def arrived(hold: Hold, view: EqualizationView, settings: ControlSettings) -> Ho
 
     Where the lease before it has run out meanwhile, the channel has been at rest, and has come back with it.
     """
-    slow = hold.pending and view.heard_s - hold.sent_s > ANSWER_PERIODS * settings.period_s
+    untold_s = view.heard_s - hold.sent_s - hold.unanswered_s
+    slow = hold.pending and untold_s > UNTOLD_PERIODS * settings.period_s
     if not hold.late and not slow and not has_run_out(hold, view.heard_s):
         return hold
     ahead_s = max(0.0, hold.levels[-1].at_s - hold.sent_s)
