@@ -469,10 +469,10 @@ def test_no_sign_is_taken_for_a_time_to_come_while_another_channel_keeps_the_opp
 def test_an_order_whose_arrival_could_not_be_told_may_have_come_as_late_as_the_answer(told_between: bool) -> None:
     # Trial 1795800239: the station was cut off, and the order came when it was back, 1.3 s later.
     before = view(1, echo=5, applied_w=5e3)
-    hold = holds.change(known(before), before, 20e3, 1001.2, settings=SETTINGS, now_s=1001.2)
-    hold = holds.sent(hold, before, 1001.2)
+    hold = replace(known(before), travel_s=0.3)
+    hold = holds.sent(holds.change(hold, before, 20e3, 1001.2, settings=SETTINGS, now_s=1001.2), before, 1001.2)
     if told_between:
         hold = reconcile(hold, view(2, echo=5, applied_w=5e3), SETTINGS, 1002.0)
     hold = reconcile(hold, view(3, echo=6, applied_w=20e3), SETTINGS, 1003.0)
     assert hold.answered
-    assert hold.changed_s == (1001.2 if told_between else 1003.0)
+    assert hold.changed_s == (1001.5 if told_between else 1003.0)
