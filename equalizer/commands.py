@@ -29,7 +29,11 @@ class Operated(Protocol):
         """Balance again; return what to tell the operator."""
 
     def set_target(self, target_power_w: float, by: str | None = None) -> str:
-        """Steer to another total power; return what to tell the operator."""
+        """Steer to another total power; return what to tell the operator.
+
+        Raises:
+            ValueError: no hall can have such a power; the text says what is allowed.
+        """
 
     def inactive(self) -> str | None:
         """Return why commands cannot be obeyed now; None where they can."""
@@ -99,7 +103,10 @@ class CommandDesk:
                 if command.target_power_w is None:
                     text = "set_target needs target_power_w"
                     return self._reply(command.id, command.action, text, ReplyReason.MALFORMED)
-                text = self._operated.set_target(command.target_power_w, by)
+                try:
+                    text = self._operated.set_target(command.target_power_w, by)
+                except ValueError as error:
+                    return self._reply(command.id, command.action, str(error), ReplyReason.MALFORMED)
         return self._reply(command.id, command.action, text)
 
     def _complaint(self, payload: bytes, error: MalformedError) -> Reply | None:

@@ -15,6 +15,8 @@ AUTO = "auto"
 FIRST_ENGAGE_W = 1000.0
 """Until `auto` knows better."""
 LEAST_LOG_BYTES = 20_000
+LARGEST_W = 1e12
+"""No hall has more: what says so is no measurement, and sums of it would leave the range of numbers."""
 
 
 def _policy(value: Any) -> Any:  # noqa: ANN401 - a TOML value is of any type
@@ -29,7 +31,7 @@ class LoopSection(Section):
     """The loop that is led; stations and commands name it."""
     server: Name = "equalizer"
     """What this server calls itself in its announcement."""
-    target_power_w: float = 0.0
+    target_power_w: Annotated[float, Field(ge=-LARGEST_W, le=LARGEST_W)] = 0.0
     """What the total power is steered to; positive: drawn from the grid."""
 
 

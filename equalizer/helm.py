@@ -1,5 +1,6 @@
 """The control at work: keeps its state and its book, decides, and has the orders sent."""
 
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -143,7 +144,8 @@ class Helm:
         if balance.last_decision is not None:
             self._last_decision = balance.last_decision
         if balance.target_power_w != self._state.target_power_w:
-            self._state = set_target(self._state, balance.target_power_w)
+            with contextlib.suppress(ValueError):  # nobody's order
+                self._state = set_target(self._state, balance.target_power_w)
         if balance.phase is not Phase.STARTING:
             self._state = pause(self._state) if balance.phase is Phase.PAUSED else resume(self._state)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 
+from equalizer.config import LARGEST_W
 from transport.files import write_atomically
 
 _MAX_EPOCH = 2**63 - 1
@@ -167,7 +168,9 @@ def _flag(values: Mapping[str, object], key: str) -> bool:
 
 def _power(values: Mapping[str, object], key: str) -> float | None:
     value = values.get(key)
-    if value is None or (isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)):
+    if value is None:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool) and -LARGEST_W <= value <= LARGEST_W:
         return value
     raise ValueError(f"{key} is no power")
 

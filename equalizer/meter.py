@@ -4,6 +4,7 @@ import contextlib
 import json
 from math import isfinite
 
+from equalizer.config import LARGEST_W
 from schemas.codec import MAX_PAYLOAD_BYTES, MalformedError, MalformedReason, refuse_constant
 
 _LARGEST_TEXT = 32
@@ -21,7 +22,7 @@ def read_power(payload: bytes, path: tuple[str, ...], factor: float) -> float:
         factor: multiplies the reading.
 
     Raises:
-        MalformedError: no finite number is there.
+        MalformedError: no number is there, or none that a hall's power can be.
     """
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise MalformedError(MalformedReason.OVERSIZED, f"{len(payload)} bytes")
@@ -36,6 +37,8 @@ def read_power(payload: bytes, path: tuple[str, ...], factor: float) -> float:
     power_w = _number(value) * factor
     if not isfinite(power_w):
         raise MalformedError(MalformedReason.NON_FINITE, "the power is not finite")
+    if not -LARGEST_W <= power_w <= LARGEST_W:
+        raise MalformedError(MalformedReason.OUT_OF_RANGE, f"{power_w:g} W is no power of a hall")
     return power_w
 
 

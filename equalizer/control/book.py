@@ -6,8 +6,9 @@
 from collections import Counter
 from math import inf, isfinite
 
+from equalizer.config import LARGEST_W
 from equalizer.control.announcements import Announcements
-from equalizer.control.forecast import GRID_S, LARGEST_W, MICRO, Plan, is_usable
+from equalizer.control.forecast import GRID_S, MICRO, Plan, is_usable
 from equalizer.control.image import ChannelKey, EqualizationView, LoopImage
 from equalizer.control.plausibility import DOUBTED_AFTER, Doubt, doubt
 from equalizer.control.records import ChannelRecord, StationRecord, Tally

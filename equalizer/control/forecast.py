@@ -8,6 +8,7 @@ from bisect import bisect_right, insort
 from heapq import heappop, heappush
 from math import floor, isfinite
 
+from equalizer.config import LARGEST_W
 from equalizer.control.image import LoadEdge
 from schemas.messages import ChannelPlan
 
@@ -17,8 +18,6 @@ SIGMA_LIMIT_S = 1.5
 """A change whose time is less certain than this is not met ahead; the plan counts up to it."""
 EXPECTED_SIGMA_S = 10.0
 """A change that is less certain than even this is not expected either."""
-LARGEST_W = 1e12
-"""No hall has more: what says so is no measurement, and sums of it would leave the range of numbers."""
 _LARGEST_S = 1e12
 LAG_S = 2.5
 """Telemetry and the channel's ramp may be behind its plan by this much."""

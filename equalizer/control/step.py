@@ -4,6 +4,7 @@ from dataclasses import replace
 from math import inf, isfinite
 from types import MappingProxyType
 
+from equalizer.config import LARGEST_W
 from equalizer.control import adoption
 from equalizer.control import holds as channel
 from equalizer.control.balance import balance
@@ -45,10 +46,10 @@ def set_target(state: ControlState, target_power_w: float) -> ControlState:
     """Return a state that steers the total power to another value; positive: drawn from the grid.
 
     Raises:
-        ValueError: the target is no finite number.
+        ValueError: no hall can have such a power.
     """
-    if not isfinite(target_power_w):
-        raise ValueError(f"target_power_w is {target_power_w}; allowed is a finite number of watts")
+    if not -LARGEST_W <= target_power_w <= LARGEST_W:
+        raise ValueError(f"target_power_w is {target_power_w:g}; allowed is a number of watts within ±{LARGEST_W:g}")
     return replace(state, target_power_w=target_power_w, cause=Reason.TARGET)
 
 

@@ -18,6 +18,7 @@ class Loop:
     told: list[str] = field(default_factory=list)
     why_not: str | None = None
     rival: bool = False
+    refuses: str | None = None
     by: list[str | None] = field(default_factory=list)
 
     def pause(self, by: str | None = None) -> str:
@@ -31,6 +32,8 @@ class Loop:
         return "balancing again"
 
     def set_target(self, target_power_w: float, by: str | None = None) -> str:
+        if self.refuses is not None:
+            raise ValueError(self.refuses)
         self.by.append(by)
         self.told.append(f"target {target_power_w:g}")
         return "target is set"
@@ -83,6 +86,15 @@ def test_whoever_gives_an_id_is_told_that_the_command_is_malformed(command: obje
     reply = bench.ask(command)
     assert reply is not None
     assert (reply.id, reply.result, reply.reason) == ("1", "rejected", "malformed")
+    assert bench.loop.told == []
+
+
+def test_a_target_that_no_hall_can_have_is_refused_with_what_is_allowed() -> None:
+    bench = Bench(Loop(refuses="target_power_w is 1e+300; allowed is less"))
+    reply = bench.ask({"id": "1", "action": "set_target", "target_power_w": 1e300})
+    assert reply is not None
+    assert (reply.result, reply.reason) == ("rejected", "malformed")
+    assert reply.text == "target_power_w is 1e+300; allowed is less"
     assert bench.loop.told == []
 
 

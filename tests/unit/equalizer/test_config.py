@@ -23,6 +23,12 @@ def test_a_lease_that_one_lost_message_ends_is_warned_of() -> None:
     assert warnings(read("[setpoint]\nttl_s = 9.0\nrefresh_s = 5.0\n")) != ()
 
 
+@pytest.mark.parametrize("target_w", ["1e300", "-1e13", "nan"])
+def test_a_target_is_a_power_that_a_hall_can_have(target_w: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"loop\.target_power_w: must be a number from -1e\+12 to 1e\+12"):
+        read(f"[loop]\ntarget_power_w = {target_w}\n")
+
+
 @pytest.mark.parametrize("topic", ["", "a/+/b", "a/#"])
 def test_a_meter_has_one_topic(topic: str) -> None:
     with pytest.raises(ConfigurationError, match=r"meter\.topic: a topic without wildcards"):

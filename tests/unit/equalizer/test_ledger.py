@@ -76,7 +76,8 @@ def test_without_orders_nothing_is_paused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"[]", b'{"paused": 0}', b'{"target_power_w": "1"}', b'{"instead_of_w": NaN}']
+    "content",
+    [b"", b"[]", b'{"paused": 0}', b'{"target_power_w": "1"}', b'{"instead_of_w": NaN}', b'{"target_power_w": 1e300}'],
 )
 def test_where_the_orders_are_damaged_the_loop_is_paused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "operator-main.json").write_bytes(content)

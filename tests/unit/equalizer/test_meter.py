@@ -40,11 +40,12 @@ def test_the_power_is_found(payload: bytes, path: str, factor: float, power_w: f
         (b'{"w": NaN}', MalformedReason.NON_FINITE),
         (b'{"w": "inf"}', MalformedReason.NON_FINITE),
         (b'{"w": 1e999}', MalformedReason.NON_FINITE),
+        (b'{"w": -1e300}', MalformedReason.OUT_OF_RANGE),
         (b'{"w": ' + b"9" * 400 + b"}", MalformedReason.WRONG_TYPE),
         (b" " * 65537, MalformedReason.OVERSIZED),
     ],
 )
-def test_what_is_no_finite_number_is_malformed(payload: bytes, reason: MalformedReason) -> None:
+def test_what_is_no_power_is_malformed(payload: bytes, reason: MalformedReason) -> None:
     with pytest.raises(MalformedError) as caught:
         read_power(payload, ("w",), 1.0)
     assert caught.value.reason is reason

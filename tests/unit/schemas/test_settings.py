@@ -48,7 +48,7 @@ def complaint(model: type[Section], text: str, environment: dict[str, str] | Non
         ("[broker]\nprotocol = '4'", "broker.protocol: must be one of 5, 3.1.1, not '4'"),
         ("[broker]\nhost = ''", "broker.host: must be a text that is not empty, not an empty text"),
         ("[loop]\nname = 'a b'", "loop.name: must be a name of 1 to 64 letters, digits, '_' or '-', not 'a b'"),
-        ("[loop]\ntarget_power_w = nan", "loop.target_power_w: must be a number, not nan"),
+        ("[loop]\ntarget_power_w = nan", "loop.target_power_w: must be a number from -1e+12 to 1e+12, not nan"),
         ("[setpoint]\nttl_s = 90.0", "setpoint.ttl_s: must be a number above 0 and up to 60, not 90.0"),
         ("[telemetry]\nperiod_s = 0.0", "telemetry.period_s: must be a number from 0.1 to 60, not 0.0"),
         ("[discovery]\nadvertise = 'yes'", "discovery.advertise: must be true or false, not 'yes'"),
