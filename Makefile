@@ -25,7 +25,7 @@ $(bin)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(runtime): | $(bin)/python
-	$(bin)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dashboard]'
+	$(bin)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dashboard,simulation]'
 	@rm -f $(VENV)/.zeroloop-*
 	@touch $@
 

@@ -34,6 +34,18 @@ def parts_folder(path: Path) -> Path:
     return path.with_name(path.name + ".parts")
 
 
+def refuse_taken(path: Path) -> None:
+    """See to it that a recording can be begun.
+
+    Raises:
+        ConfigurationError: the file is there already, or the parts of an unfinished one are.
+    """
+    if path.exists():
+        raise ConfigurationError(f"{path}: is there already; give another --out")
+    if parts_folder(path).exists():
+        raise ConfigurationError(f"{path}: an unfinished recording is there; `zeroloop record --finish --out {path}`")
+
+
 class Writer:
     """A recording that is being made.
 
@@ -46,13 +58,8 @@ class Writer:
     """
 
     def __init__(self, path: Path) -> None:
-        if path.exists():
-            raise ConfigurationError(f"{path}: is there already; give another --out")
+        refuse_taken(path)
         self._folder = parts_folder(path)
-        if self._folder.exists():
-            raise ConfigurationError(
-                f"{path}: an unfinished recording is there; `zeroloop record --finish --out {path}`"
-            )
         self._folder.mkdir(parents=True)
         self._path = path
         self._rows: list[tuple[float, float, str, bool, bytes]] = []

@@ -23,6 +23,7 @@ from simulation.loads import Sent
 from simulation.redecide import agreement
 from simulation.run import SLICE_S, Contest, Progress, Result
 from simulation.scenario import (
+    LEAST_S,
     Controller,
     Family,
     GroupSection,
@@ -139,6 +140,8 @@ def replay(
     loads = _Loads(_led(rows))
     if not loads.led:
         raise ConfigurationError(f"{path}: no channel in it was ever in equalization mode: there is nothing to steer")
+    if length_s < LEAST_S:
+        raise ConfigurationError(f"{path}: {length_s:g} s are too short to be played again")
     for row in rows:
         loads.take(row)
     scenario = _scenario(recording, rows, length_s, against).only(only)

@@ -14,6 +14,10 @@ from transport.files import read_text
 Rating = Annotated[float, Field(ge=100.0)]
 
 
+LEAST_S = 1.0
+"""What is shorter has nothing to score."""
+
+
 class Family(StrEnum):
     """Kinds of tests; `simulation.families` says what each does."""
 
@@ -178,7 +182,7 @@ class Scenario(Section):
 
     title: Annotated[str, Field(min_length=1)]
     """The report's title."""
-    duration_s: Positive
+    duration_s: Annotated[float, Field(ge=LEAST_S)]
     """How long it runs, in virtual time."""
     seed: int = 1
     """The same seed plays the same hall again."""

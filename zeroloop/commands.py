@@ -41,7 +41,7 @@ Config = Annotated[
     typer.Option(help="An equalizer.toml or station.toml whose broker and loop are to be used, or your credentials."),
 ]
 LogLevel = Annotated[str, typer.Option(help="debug, info, warning or error.")]
-users = typer.Typer(help="Who may sign in to the page: add, list, remove.", no_args_is_help=True)
+users = typer.Typer(help="Who may sign in to the page: add, list, remove.")
 app.add_typer(users, name="dashboard-user")
 
 PageConfig = Annotated[
@@ -450,9 +450,12 @@ def simulate(
     out: Annotated[Path, typer.Option(help="The folder for the report and the data.")] = Path("simulated"),
     seconds: Annotated[float | None, typer.Option(help="Another length than the scenario's, in virtual time.")] = None,
     seed: Annotated[int | None, typer.Option(help="Another seed than the scenario's.")] = None,
-    variant: Annotated[list[str] | None, typer.Option(help="Run this variant only; may be repeated.")] = None,
+    variant: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Run this variant only; may be repeated.")
+    ] = None,
     against: Annotated[
-        list[Path] | None, typer.Option(help="For a recording: another equalizer.toml; may be repeated.")
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="For a recording: another equalizer.toml; may be repeated."),
     ] = None,
 ) -> None:
     """Run a hall, or a recording's loads, in virtual time. Reports how well it was balanced."""

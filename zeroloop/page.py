@@ -5,7 +5,6 @@ import datetime as dt
 import os
 import sys
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -15,7 +14,7 @@ from schemas.settings import ConfigurationError
 from transport.credentials import own_header
 from transport.files import first_line
 from transport.supervision import Supervisor
-from zeroloop import clocks
+from zeroloop import clocks, extras
 from zeroloop.ask import author
 from zeroloop.process import read_settings, until_stopped
 from zeroloop.reach import Reach
@@ -31,7 +30,7 @@ def run_page(config: Path | None, reach: Reach) -> None:
         ConfigurationError: the configuration, an option or the installation does not allow it.
         DiscoveryError: no server was found, or too many.
     """
-    require_page()
+    extras.require("dashboard", "the page")
     from dashboard.accounts import Accounts  # noqa: PLC0415 - an extra that may be missing
     from dashboard.config import DashboardSettings  # noqa: PLC0415 - as above
     from dashboard.service import DashboardService, refuse_to_be_open  # noqa: PLC0415 - as above
@@ -104,25 +103,10 @@ def remove_user(config: Path | None, name: str) -> None:
 
 
 def _accounts(config: Path | None) -> "Accounts":
-    require_page()
+    extras.require("dashboard", "the page")
     from dashboard.accounts import Accounts  # noqa: PLC0415 - an extra that may be missing
     from dashboard.config import DashboardSettings  # noqa: PLC0415 - as above
 
     settings = read_settings(DashboardSettings, config)
     folder = Path.cwd() if config is None else config.resolve().parent
     return Accounts(folder / settings.state.dir)
-
-
-def require_page() -> None:
-    """See to it that the page is installed.
-
-    Raises:
-        ConfigurationError: it is not.
-    """
-    if not has_page():
-        raise ConfigurationError("the page is not installed; install it with: pip install 'zeroloop[dashboard]'")
-
-
-def has_page() -> bool:
-    """Tell whether the page is installed: it is an extra."""
-    return all(find_spec(name) is not None for name in ("nicegui", "argon2"))

@@ -10,13 +10,13 @@ from pathlib import Path
 from equalizer.config import EqualizerSettings
 from recording.bdf import history, write
 from recording.reader import Recording
-from recording.writer import SETTINGS_TOPIC, Writer
+from recording.writer import SETTINGS_TOPIC, Writer, refuse_taken
 from schemas.settings import ConfigurationError, parse
 from schemas.topics import ROOT
 from station.connection import Connection
 from transport.files import read_text
 from transport.session import Session, unguessable
-from zeroloop import clocks
+from zeroloop import clocks, durations
 from zeroloop.reach import CONNECT_WITHIN_S, Reach
 
 _PART_EVERY_S = 30.0
@@ -35,6 +35,8 @@ async def record(
         DiscoveryError: no server was found, or too many.
         ConnectionFailedError: the broker was not reached.
     """
+    durations.check("--seconds", seconds)
+    refuse_taken(out)  # before a server is looked for
     connection = await reach.connection()
     writer = Writer(out)
     began_s = clocks.monotonic_s()

@@ -7,7 +7,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from schemas.settings import ConfigurationError
+from simulation.scenario import LEAST_S
 from simulation.simulate import Outcome, simulate, write
+from zeroloop import durations, extras
 
 KILO = 1000.0
 
@@ -25,10 +27,14 @@ def run(
     """Run a scenario or a recording's loads, leave its results in `out`, and print the figures.
 
     Raises:
-        ConfigurationError: the scenario cannot be used, or the plotting library is missing.
+        ConfigurationError: the scenario or an option cannot be used, or the plotting library is missing.
+        OSError: the folder cannot be written to.
     """
+    durations.check("--seconds", seconds, least_s=LEAST_S)
     if not path.is_file():
-        raise ConfigurationError(f"{path}: no such file or directory")
+        raise ConfigurationError(f"{path}: {'is a directory' if path.is_dir() else 'no such file or directory'}")
+    extras.require("simulation", "what draws the report")
+    out.mkdir(parents=True, exist_ok=True)  # before the work of hours
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(path.name, total=1.0)
@@ -40,10 +46,7 @@ def run(
             progress=lambda done: bar.update(task, completed=done),
             against=against,
         )
-    try:
-        write(outcome, out)
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(f"the report needs {error.name}: pip install 'zeroloop[simulation]'") from None
+    write(outcome, out)
     console.print(_table(outcome))
     met, recorded = outcome.decided_again or (0, 0)
     if recorded > 0:

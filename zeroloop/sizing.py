@@ -13,8 +13,9 @@ from rich.table import Table
 
 from schemas.settings import ConfigurationError
 from simulation import sizing
-from simulation.scenario import read
+from simulation.scenario import LEAST_S, read
 from simulation.sweep import sweep
+from zeroloop import durations, extras
 
 KILO = 1000.0
 MOST_CHANNELS = 1000
@@ -96,15 +97,13 @@ def run(
     Raises:
         ConfigurationError: the scenario or an option cannot be used, or the plotting library is missing.
     """
-    try:
-        from simulation.sizing_report import CELLS, Sized, write  # noqa: PLC0415 - the plotting library is slow to import
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(f"the report needs {error.name}: pip install 'zeroloop[simulation]'") from None
+    durations.check("--seconds", seconds, least_s=LEAST_S)
+    extras.require("simulation", "what draws the report")
+    from simulation.sizing_report import CELLS, Sized, write  # noqa: PLC0415 - the plotting library is slow to import
+
     scenario = read(path)
     variant = sizing.variant(scenario, wishes.variant)
     scenario = scenario.model_copy(update={"variant": (variant,), "event": sizing.events(scenario, variant.name)})
-    if seconds is not None and not (isfinite(seconds) and seconds >= 1.0):
-        raise ConfigurationError(f"--seconds: {seconds:g} is not 1 or more")
     if jobs is not None and jobs < 1:
         raise ConfigurationError(f"--jobs: {jobs} is not 1 or more")
     sizes = sizing.sizes(scenario, wishes.channels, wishes.ratings_w, wishes.capacities_wh)

@@ -13,13 +13,12 @@ from typing import Literal
 from rich.console import Console
 
 from broker import RunningBroker, free_port, start
-from schemas.settings import BrokerSettings, ConfigurationError
+from schemas.settings import BrokerSettings
 from station.connection import Connection, Source
-from zeroloop import clocks
+from zeroloop import clocks, durations, extras
 from zeroloop.demo.children import Child, end, spawn
 from zeroloop.demo.summary import summarize
 from zeroloop.hall import Hall, topics_below
-from zeroloop.page import has_page
 from zeroloop.process import until_stopped
 from zeroloop.watch import listening, show
 
@@ -64,7 +63,8 @@ class _Stage:
     def signpost(self) -> tuple[str, ...]:
         """Return where to look."""
         port = self.broker.port
-        page = "not installed: pip install 'zeroloop[dashboard]'" if self.page_url is None else self.page_url
+        missing = f"not installed: {extras.how_to_install('dashboard')}"
+        page = missing if self.page_url is None else self.page_url
         return (
             f"page     {page}",
             f"broker   {self.broker.kind}, MQTT {self.broker.protocol}, on {_HOST}:{port}",
@@ -87,8 +87,7 @@ def run_demo(seconds: float | None, state_dir: Path | None, kind: BrokerKind = "
         ConfigurationError: no such time is possible.
         BrokerError: no broker could be started.
     """
-    if seconds is not None and not seconds > 0.0:
-        raise ConfigurationError(f"--seconds: must be a number above 0, not {seconds:g}")
+    durations.check("--seconds", seconds)
     console = Console()
     died: list[str] = []
 
@@ -154,7 +153,7 @@ async def _stage(folder: Path, kind: BrokerKind) -> AsyncIterator[_Stage]:
     """Start everything, and end it in the order that leaves nothing delivering: equalizer, stations, broker."""
     with start(kind, host=_HOST, port=free_port(_HOST, _MQTT_PORT), data_dir=folder / "broker") as broker:
         metrics_port = free_port(_HOST, _METRICS_PORT)
-        page_port = free_port(_HOST, _PAGE_PORT) if has_page() else None
+        page_port = free_port(_HOST, _PAGE_PORT) if extras.has("dashboard") else None
         page_url = None if page_port is None else f"http://{_HOST}:{page_port}/"
         equalizer = _equalizer(folder, broker, metrics_port, page_url)
         stage = _Stage(broker, metrics_port, folder, equalizer, page_url=page_url)

@@ -176,7 +176,7 @@ def test_a_sweep_leaves_a_page_a_table_and_json(text: str, tmp_path: Path, capsy
         (["--rating-kw", "nan"], "--rating-kw: nan is not between"),
         (["--capacity-kwh", "-1"], "--capacity-kwh: -1 is not between"),
         (["--worth", "-1"], "--worth: -1 is not 0 or more"),
-        (["--seconds", "0"], "--seconds: 0 is not 1 or more"),
+        (["--seconds", "0"], "--seconds: must be a number of at least 1, not 0"),
         (["--jobs", "0"], "--jobs: 0 is not 1 or more"),
         (["--variant", "nobody"], "variant 'nobody': there are"),
     ],
