@@ -10,7 +10,7 @@ Used by the station at its start and by every command that needs a server. What 
 import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from schemas.messages import Presence, ServerAnnouncement
@@ -54,6 +54,13 @@ class Found:
     servers: tuple[Server, ...]
     error: str | None = None
     """Why it was not reached; null: it was."""
+    announced: bool = False
+    """Whether DNS-SD names it too, however it was found first."""
+
+    @property
+    def why(self) -> str | None:
+        """Why it was not reached, for a line that names the place already."""
+        return None if self.error is None else self.error.removeprefix(f"{self.broker.host}:{self.broker.port}: ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +205,8 @@ class _Search:
         self._request = request
         self._cached = cached
         self._seen: set[tuple[str, int]] = set()
+        self.announced: set[tuple[str, int]] = set()
+        """Where DNS-SD says that brokers are."""
 
     async def candidates(self, source: Source) -> tuple[_Candidate, ...]:
         """Return what is to be tried at a rank; DNS-SD takes its time to answer."""
@@ -240,6 +249,7 @@ class _Search:
             return ()
         services = await dns_sd.browse(request.browse_s, interfaces=request.interfaces)
         reached = [tuple(_reached(service, request.configured)) for service in services]
+        self.announced.update(_place(broker) for brokers in reached for broker in brokers)
         return tuple(_Candidate(brokers, Source.DNS_SD) for brokers in reached if brokers)
 
 
@@ -299,7 +309,7 @@ async def survey(
     for source in Source:
         candidates = await search.candidates(source)
         found.extend(await asyncio.gather(*(_look(candidate, source, patience, clock) for candidate in candidates)))
-    return tuple(found)
+    return tuple(replace(one, announced=_place(one.broker) in search.announced) for one in found)
 
 
 async def _look(candidate: _Candidate, source: Source, patience: Patience, clock: Callable[[], float]) -> Found:

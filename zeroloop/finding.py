@@ -4,8 +4,9 @@ import json
 
 from rich.console import Console
 
+from station.connection import Source
 from station.discovery import Found, survey
-from zeroloop import clocks
+from zeroloop import clocks, durations
 from zeroloop.reach import Reach
 
 
@@ -14,7 +15,11 @@ async def list_found(reach: Reach, seconds: float, console: Console, *, as_json:
 
     Returns:
         0 where there is a server, 1 where there is none.
+
+    Raises:
+        ConfigurationError: an option or the file cannot be used.
     """
+    durations.check("--seconds", seconds)
     found = await survey(seconds, clock=clocks.monotonic_s, request=reach.request())
     online = any(server.online for place in found for server in place.servers)
     if as_json:
@@ -33,15 +38,17 @@ def _plain(place: Found) -> dict[str, object]:
         "port": place.broker.port,
         "tls": place.broker.ca_file is not None,
         "source": place.source,
+        "announced": place.announced,
         "error": place.error,
         "servers": [{"loop": s.loop, **s.announcement.model_dump(mode="json")} for s in place.servers],
     }
 
 
 def _lines(place: Found) -> list[str]:
-    where = f"{place.broker.host}:{place.broker.port} ({place.source})"
-    if place.error is not None:
-        return [f"{where}: {place.error}"]
+    announced = ", dns_sd" if place.announced and place.source is not Source.DNS_SD else ""
+    where = f"{place.broker.host}:{place.broker.port} ({place.source}{announced})"
+    if place.why is not None:
+        return [f"{where}: {place.why}"]
     if not place.servers:
         return [f"{where}: a broker without a server"]
     return [

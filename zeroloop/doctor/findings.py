@@ -1,7 +1,7 @@
 """What a look at a hall amounts to. Pure: facts in, findings out, each with the command that mends it."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import chain
@@ -97,14 +97,17 @@ def _fault(code: str, text: str, remedy: str) -> Finding:
     return Finding(code, Weight.FAULT, text, remedy)
 
 
+def nobody_answers(found: Sequence[Found]) -> str:
+    """Return that no broker answers, and where they were looked for."""
+    tried = "; ".join(f"{place.broker.host}:{place.broker.port} ({place.source}): {place.why}" for place in found)
+    return f"no broker answers: {tried or 'nowhere to look'}"
+
+
 def _discovery(look: Look) -> Iterator[Finding]:
     if look.place is None:
-        tried = "; ".join(
-            f"{place.broker.host}:{place.broker.port} ({place.source}): {place.error}" for place in look.found
-        )
         yield _fault(
             "no_broker",
-            f"no broker answers: {tried or 'nowhere to look'}",
+            nobody_answers(look.found),
             "zeroloop broker   (or say where it is: zeroloop doctor --host HOST --port PORT)",
         )
     for place in look.found:
@@ -137,7 +140,7 @@ def _discovery(look: Look) -> Iterator[Finding]:
             f"more than one loop answers ({', '.join(look.loops)}), and none is chosen",
             f"zeroloop doctor{look.where} --loop {look.loops[0]}",
         )
-    if not look.told and look.place is not None and all(place.source is not Source.DNS_SD for place in look.found):
+    if not look.told and look.place is not None and not any(place.announced for place in look.found):
         yield _note(
             "no_dns_sd",
             "no broker announces itself by DNS-SD: a new station needs its broker in its configuration",

@@ -12,6 +12,7 @@ from station.discovery import survey
 from transport.session import ConnectionFailedError, Session, unguessable
 from zeroloop import clocks
 from zeroloop.doctor.ears import Ghost
+from zeroloop.doctor.findings import nobody_answers
 from zeroloop.doctor.run import chosen, heard
 from zeroloop.reach import CONNECT_WITHIN_S, Reach
 
@@ -22,9 +23,10 @@ _FLUSH_S = 10.0
 
 async def _place(reach: Reach) -> tuple[BrokerSettings, str]:
     request = reach.request()
-    place = chosen(await survey(_SURVEY_S, clock=clocks.monotonic_s, request=request), request.loop)
+    found = await survey(_SURVEY_S, clock=clocks.monotonic_s, request=request)
+    place = chosen(found, request.loop)
     if place is None:
-        raise ConnectionFailedError("no broker answers; `zeroloop doctor` says where it was looked for")
+        raise ConnectionFailedError(nobody_answers(found))
     loops = [request.loop] if request.loop is not None else [server.loop for server in place.servers]
     if len(loops) != 1:
         known = f"there are {', '.join(loops)}" if loops else "no server has announced one here"

@@ -254,12 +254,17 @@ async def test_a_survey_lists_every_broker_its_loops_and_what_does_not_answer(
         async with announced(first, "north"), announced(first, "south", status=Presence.OFFLINE):
             request = request_with(configured=nobody, dns_sd=True, interfaces=LOOPBACK, local=first)
             listed = await survey(4.0, clock=time.monotonic, request=request)
+            known = replace(request, configured=second)
+            again = await survey(4.0, clock=time.monotonic, request=known)
     finally:
         await advertisement.stop()
     by_port = {one.broker.port: one for one in listed}
     assert by_port[nobody.port].error is not None
     assert by_port[second.port].source is Source.DNS_SD
     assert by_port[second.port].servers == ()
+    assert [port for port, one in by_port.items() if one.announced] == [second.port]
+    told = {one.broker.port: one for one in again}[second.port]
+    assert (told.source, told.announced) == (Source.CONFIGURED, True)
     assert [(one.loop, one.online) for one in by_port[first.port].servers] == [("north", True), ("south", False)]
 
 

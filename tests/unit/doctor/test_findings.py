@@ -1,5 +1,7 @@
 """What the doctor makes of what it sees: each finding from what causes it, and none in a hall that is well."""
 
+from dataclasses import replace
+
 import pytest
 
 from schemas.codec import encode
@@ -143,11 +145,21 @@ def test_a_hall_that_is_well_has_no_finding() -> None:
     assert hall.ears.ghosts() == []
 
 
+@pytest.mark.parametrize(("announced", "codes"), [(False, {"no_dns_sd"}), (True, set())])
+def test_a_broker_that_is_remembered_may_be_announced_all_the_same(announced: bool, codes: set[str]) -> None:
+    hall = HallSeen()
+    hall.look.told = False
+    assert hall.look.place is not None
+    hall.look.place = replace(hall.look.place, source=Source.CACHED, announced=announced)
+    hall.look.found = (hall.look.place,)
+    assert hall.codes(notes=True) == codes
+
+
 def test_a_broker_that_does_not_answer_is_the_only_finding_with_its_reason() -> None:
     gone = Found(BrokerSettings(host="b"), Source.CONFIGURED, (), "b:1883: connection refused")
     (finding,) = judge(Look(where="", told=True, found=(gone,)))
     assert finding.code == "no_broker"
-    assert "connection refused" in finding.text
+    assert finding.text == "no broker answers: b:1883 (configured): connection refused"
 
 
 @pytest.mark.parametrize(
