@@ -11,7 +11,7 @@ from typing import Literal, Self, assert_never
 from broker import embedded, mosquitto, tether
 from broker.answer import answers
 from broker.errors import BrokerDiedError, BrokerError, PortTakenError, ProgramMissingError
-from broker.ports import is_free
+from broker.ports import refusal
 from broker.programs import find_embedded, find_mosquitto
 
 Kind = Literal["mosquitto", "embedded"]
@@ -103,7 +103,7 @@ def start(
 
     Raises:
         ProgramMissingError: the program is not installed.
-        PortTakenError: another program listens there.
+        PortTakenError: another program listens there, or it is no place of this computer.
         BrokerDiedError: it ended, or did not answer within 10 s.
     """
     chosen, program = _choose(kind)
@@ -111,8 +111,9 @@ def start(
         host, port = _listener_of(config)
         websocket_port = None
     for wanted in (port,) if websocket_port is None else (port, websocket_port):
-        if not is_free(host, wanted):
-            raise PortTakenError(f"port {wanted} on {host} is taken by another program, or is not this computer's")
+        why = refusal(host, wanted)
+        if why is not None:
+            raise PortTakenError(why)
     data_dir = data_dir.resolve()
     data_dir.mkdir(parents=True, exist_ok=True)
     config = config if config is not None else _write_config(chosen, host, port, websocket_port, data_dir)

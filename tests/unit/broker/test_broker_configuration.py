@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker import embedded, mosquitto
-from broker.ports import free_port, is_free
+from broker.ports import free_port, is_free, refusal
 from broker.programs import find_embedded
 from schemas.codec import MAX_PAYLOAD_BYTES
 
@@ -100,8 +100,20 @@ def test_the_preferred_port_is_taken_while_it_is_free_and_another_where_it_is_no
         other.listen()
         taken = other.getsockname()[1]
         assert not is_free("127.0.0.1", taken)
+        assert refusal("127.0.0.1", taken) == f"port {taken} on 127.0.0.1 is taken by another program"
         assert free_port("127.0.0.1", preferred=taken) != taken
     assert free_port("127.0.0.1", preferred=taken) == taken
+
+
+@pytest.mark.parametrize(
+    ("host", "why"),
+    [("192.0.2.1", "is no address of this computer"), ("nowhere.invalid", "nowhere.invalid:1883: ")],
+)
+def test_why_nobody_can_listen_at_a_place_is_said(host: str, why: str) -> None:
+    said = refusal(host, 1883)
+    assert said is not None
+    assert why in said
+    assert "another program" not in said
 
 
 def test_the_embedded_broker_comes_with_the_installation() -> None:
