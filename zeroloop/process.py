@@ -2,20 +2,23 @@
 
 import asyncio
 import contextlib
+import difflib
 import gc
 import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from schemas.settings import BrokerSettings, ConfigurationError, Section, parse
+from schemas.settings import ENVIRONMENT_PREFIX, BrokerSettings, ConfigurationError, Section, parse, variables
 from transport.credentials import resolved
 from transport.files import read_text
 
 S = TypeVar("S", bound=Section)
+
+_log = logging.getLogger(__name__)
 
 _COLLECT_AFTER = (50_000, 20, 50)
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -36,6 +39,8 @@ def log_to_stderr(level: str) -> None:
         format="%(asctime)s %(levelname)-7s %(name)s %(message)s",
         force=True,
     )
+    # Where a network is down, its warnings are tracebacks; `station.dns_sd` and `equalizer.advertise` say it on a line.
+    logging.getLogger("zeroconf").setLevel(logging.NOTSET if level.lower() == "debug" else logging.ERROR)
 
 
 def calm_collector() -> None:
@@ -57,9 +62,27 @@ def read_settings(model: type[S], path: Path | None) -> S:
         ConfigurationError: one line that names the file, the key and what is allowed.
     """
     if path is None:
-        return _with_credentials(parse(model, "", source="the defaults", environment=os.environ), Path.cwd())
+        settings = _with_credentials(parse(model, "", source="the defaults", environment=os.environ), Path.cwd())
+        warn_of_unknown(model, os.environ)
+        return settings
     text = read_text(path)
-    return _with_credentials(parse(model, text, source=str(path), environment=os.environ), path.resolve().parent)
+    settings = _with_credentials(parse(model, text, source=str(path), environment=os.environ), path.resolve().parent)
+    warn_of_unknown(model, os.environ)
+    return settings
+
+
+def warn_of_unknown(model: type[Section], environment: Mapping[str, str]) -> None:
+    """Log each variable that names a table of the configuration and no key of it: most often a misspelt one.
+
+    It is no error: one environment may serve several programs, whose tables of one name have different keys.
+    """
+    known = variables(model)
+    tables = tuple({f"{ENVIRONMENT_PREFIX}{table.upper()}_" for table, _ in known.values()})
+    for name in sorted(environment):
+        if name.startswith(tables) and name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            _log.warning("%s is no setting and changes nothing%s", name, hint)
 
 
 def _with_credentials(settings: S, base_dir: Path) -> S:
