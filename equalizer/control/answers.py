@@ -21,6 +21,7 @@ from equalizer.control.travel import abreast, arrived, timed
 from schemas.messages import SetpointResult
 
 TRIES = 4
+"""After so many repetitions without an answer a change is given up, and so is the channel, until it answers."""
 
 
 def reconcile(hold: Hold, view: EqualizationView, settings: ControlSettings, now_s: float) -> Hold:
