@@ -130,7 +130,7 @@ class Authority:
         entry = self.register.names.get(name)
         if entry is not None and not entry.revoked:
             raise AuthorityError(
-                f"{name!r} is {entry.role} already; `renew` gives it a new certificate, `revoke` ends it"
+                f"{name!r} is let in as {entry.role} already; `renew` gives it a new certificate, `revoke` ends it"
             )
         known = [] if entry is None else entry.certificates
         self.register.names[name] = Entry(role=role, certificates=known)

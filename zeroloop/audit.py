@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from equalizer.audit.chain import Claim, Verdict
     from equalizer.audit.log import Paths
 
-app = typer.Typer(name="audit", help="Check and read the equalizer's audit log.", no_args_is_help=True)
+app = typer.Typer(name="audit", help="Check and read the equalizer's audit log.")
 
 Folder = Annotated[Path, typer.Argument(help="The equalizer's state folder.")]
 Loop = Annotated[str, typer.Option(help="Which loop's log.")]

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="conform",
     help="Hold an implementation against the contract, rule by rule.",
-    no_args_is_help=True,
 )
 
 Host = Annotated[str | None, typer.Option(help="The broker's host; without it this computer.")]

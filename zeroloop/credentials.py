@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="credentials",
     help="Make, renew, revoke what broker and clients are known by.",
-    no_args_is_help=True,
 )
 
 Folder = Annotated[Path, typer.Option(help="The authority's folder; it belongs on no computer of the hall.")]
@@ -99,17 +98,20 @@ def renew(
     folder: Folder = _FOLDER,
     days: Days = _DAYS,
     host: Annotated[
-        list[str] | None, typer.Option(help="For `broker`: where it is from now on; may be repeated.")
+        list[str] | None,
+        typer.Option(metavar="HOST", help="For `broker`: where it is from now on; may be repeated."),
     ] = None,
 ) -> None:
     """Give a name a new key and certificate. The old one stays good until it expires."""
-    from broker.authority import opened
+    from broker.authority import BROKER, opened
     from zeroloop import clocks
 
     with opened(folder, clocks.unix_time_s()) as authority:
         names = authority.due() if name is None else [name]
         for one in names:
             typer.echo(authority.renew(one, days, host or ()))
+    if BROKER in names:
+        _remind(folder)
     if not names:
         typer.echo("nothing expires within 60 days")
 

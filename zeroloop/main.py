@@ -77,6 +77,9 @@ def _exit_code(error: BaseException) -> int | None:
 def _usage(error: Any) -> str:  # noqa: ANN401 - typer does not export the class
     """Return what is wrong with a command line, and where to read how it should be."""
     said = error.format_message().replace("Value error, ", "").rstrip(".")
+    cause = error.__cause__
+    if "Input should" in said and hasattr(cause, "errors"):  # pydantic's, which does not show the value
+        said = f"{said.partition(', unable')[0].replace('Input', 'input')}, not {cause.errors()[0]['input']!r}"
     command = "zeroloop" if error.ctx is None else error.ctx.command_path
     return f"{said}; `{command} --help` says how it is used"
 

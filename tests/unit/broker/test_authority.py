@@ -140,7 +140,7 @@ def test_a_name_that_could_mean_something_else_is_refused(authority: Authority, 
 
 def test_a_name_has_one_role_and_what_is_unknown_or_revoked_is_said_so(authority: Authority) -> None:
     authority.issue("s1", "station")
-    with pytest.raises(AuthorityError, match="is station already"):
+    with pytest.raises(AuthorityError, match="is let in as station already"):
         authority.issue("s1", "operator")
     with pytest.raises(AuthorityError, match="there is no 's9' here; known are: broker, s1"):
         authority.revoke("s9")

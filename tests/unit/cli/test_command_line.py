@@ -1,14 +1,17 @@
 """The command line itself: what it takes, and what it says of what it does not take."""
 
 import io
+import logging
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from equalizer.config import EqualizerSettings
 from schemas.messages import PAYLOADS
 from zeroloop.main import main
+from zeroloop.process import log_to_stderr, warn_of_unknown
 
 COMMANDS = (
     "demo",
@@ -114,6 +117,21 @@ def test_help_imports_nothing_heavy() -> None:
         (["broker", "--websocket-port", "0"], "--websocket-port: must be a whole number from 1 to 65535, not 0"),
         (["broker", "--kind", "rabbit"], "'rabbit' is not one of 'auto', 'mosquitto', 'embedded'; `zeroloop broker"),
         (["simulate", "missing.toml"], "missing.toml: no such file or directory"),
+        (["simulate", "."], ".: is a directory"),
+        (["simulate", "missing.toml", "--seconds", "0"], "--seconds: must be a number of at least 1, not 0"),
+        (["simulate", "missing.toml", "--seconds", "nan"], "--seconds: must be a number of at least 1, not nan"),
+        (["size", "missing.toml", "--seconds", "-5"], "--seconds: must be a number of at least 1, not -5"),
+        (["record", "--seconds", "-1"], "--seconds: must be a number above 0, not -1"),
+        (["record", "--seconds", "nan"], "--seconds: must be a number above 0, not nan"),
+        (["discover", "--seconds", "-1"], "--seconds: must be a number above 0, not -1"),
+        (["discover", "--seconds", "inf"], "--seconds: must be a number above 0, not inf"),
+        (["target", "much"], "input should be a valid number, not 'much'"),
+        (["broker", "--port", "many"], "'--port': input should be a valid integer, not 'many'"),
+        (["credentials"], "Missing command; `zeroloop credentials --help` says how it is used"),
+        (["audit"], "Missing command; `zeroloop audit --help` says how it is used"),
+        (["conform"], "Missing command; `zeroloop conform --help` says how it is used"),
+        (["dashboard-user"], "Missing command; `zeroloop dashboard-user --help` says how it is used"),
+        (["broker", "--host", "192.0.2.1"], "192.0.2.1 is no address of this computer"),
         (["man", "--out", "missing/page.1"], "missing/page.1: no such file or directory"),
         (["demo", "--seconds", "0"], "--seconds: must be a number above 0, not 0"),
         (["demo", "--seconds", "nan"], "--seconds: must be a number above 0, not nan"),
@@ -172,6 +190,37 @@ def test_a_driver_that_is_not_installed_is_named_with_those_that_are(
     line = complaint(capsys, "station", "--config", str(file))
     assert "'steam'" in line
     assert "replay, simulated" in line
+
+
+def test_what_a_recording_is_to_be_written_to_is_looked_at_before_a_server_is_looked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "hall.parquet").touch()
+    line = complaint(capsys, "record", "--out", str(tmp_path / "hall.parquet"), "--port", "1")
+    assert line.endswith("hall.parquet: is there already; give another --out")
+
+
+def test_a_purge_that_finds_no_broker_says_where_it_looked(capsys: pytest.CaptureFixture[str]) -> None:
+    line = complaint(capsys, "purge", "--port", "1")
+    assert line.endswith("no broker answers: 127.0.0.1:1 (configured): connection refused")
+
+
+@pytest.mark.parametrize(("level", "told"), [("info", False), ("debug", True)])
+def test_what_mdns_cannot_send_is_told_by_us_and_not_as_a_traceback(
+    level: str, told: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log_to_stderr(level)
+    unreachable = OSError(101, "Network is unreachable")
+    logging.getLogger("zeroconf").warning("Error with socket 9", exc_info=unreachable)
+    assert ("OSError" in capsys.readouterr().err) is told
+
+
+def test_a_variable_of_a_table_that_names_no_key_of_it_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    told = {"ZEROLOOP_CONTROL_DELAY": "12", "ZEROLOOP_CONTROL_DELAY_S": "12", "ZEROLOOP_STATION_ID": "s1"}
+    warn_of_unknown(EqualizerSettings, told)
+    assert caplog.messages == [
+        "ZEROLOOP_CONTROL_DELAY is no setting and changes nothing; did you mean ZEROLOOP_CONTROL_DELAY_S?"
+    ]
 
 
 def test_a_broker_that_does_not_answer_is_said(capsys: pytest.CaptureFixture[str]) -> None:

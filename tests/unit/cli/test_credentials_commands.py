@@ -71,7 +71,7 @@ def test_renewing_makes_a_new_file_for_one_name_or_for_all_that_are_due(hall: Pa
 
 def test_what_cannot_be_done_is_one_line_and_exit_code_2(hall: Path, tmp_path: Path, capsys: Said) -> None:
     for words, said in (
-        (("station", "s1"), "'s1' is station already"),
+        (("station", "s1"), "'s1' is let in as station already"),
         (("station", "a/b"), "is no name"),
         (("renew", "nobody"), "there is no 'nobody' here"),
         (("init", "hall.lan"), "has an authority already"),
