@@ -7,7 +7,7 @@ unbalanced is begun; as the forecast changes, it is thought over.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TypeAlias
@@ -106,12 +106,12 @@ def foresee(now_s: float, ahead: Course, units: Sequence[Unit], settings: Contro
     size = -(-len(free) // GROUPS)
     groups = [free[n : n + size] for n in range(0, len(free), size)]
     others = [unit for unit in units if unit.unlock_s >= end_s]
-    steps = _Game(now_s, ahead, groups, others, settings).best()
+    steps = searched(Game(now_s, ahead, groups, others, settings))
     return [move for step in steps for move in _shared(step, groups[step.group], settings)]
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
+class Step:
     """A group of channels should go to a power."""
 
     at_s: float
@@ -119,7 +119,7 @@ class _Step:
     power_w: float
 
 
-def _shared(step: _Step, group: Sequence[Unit], settings: ControlSettings) -> list[Move]:
+def _shared(step: Step, group: Sequence[Unit], settings: ControlSettings) -> list[Move]:
     """Share a group's step out; few of its channels change."""
     if len(group) == 1:
         return [Move(step.at_s, group[0].slot.key, step.power_w)]
@@ -142,7 +142,7 @@ def _range_w(unit: Unit) -> tuple[float, float]:
     )
 
 
-class _Game:
+class Game:
     """One search. Rows are courses of action, columns are groups of channels that come free within the horizon."""
 
     def __init__(
@@ -173,14 +173,13 @@ class _Game:
         self.fixed_neg = any(_range_w(unit)[0] < -SAME_W for unit in others)
         self.beam, self.moments = (BEAM, MOMENTS) if len(groups) <= FEW else (BEAM_OF_MANY, MOMENTS_OF_MANY)
         self.lock_s = settings.delay_s + LOCK_MARGIN_S
-        self.lock_w = 0.0
-        same = (
+        self.same = (
             (np.abs(charge - charge.T) < TWIN_CHARGE_RATIO)
             & (self.lowest_w == self.lowest_w.T)
             & (self.highest_w == self.highest_w.T)
             & (self.sign_w == self.sign_w.T)
         )
-        self.twins = [] if self.lossy else [(n, m) for n in range(len(groups)) for m in range(n) if same[n, m]]
+        self.twins = [] if self.lossy else [(n, m) for n in range(len(groups)) for m in range(n) if self.same[n, m]]
         """Pairs of columns that can do the same, the later ones first."""
         self._divide(now_s, ahead, [*(unit for group in groups for unit in group), *others])
 
@@ -202,6 +201,8 @@ class _Game:
         self.later_w = [later_w for later_w, _, _ in awaited]
         self.neg = [lowest_w < -SAME_W for _, lowest_w, _ in awaited]
         self.pos = [highest_w > SAME_W for _, _, highest_w in awaited]
+        asks_w = np.array([asked_w for _, _, asked_w in self.stretches])
+        self.lock_w = LOCK_PRICE_S * float(np.abs(np.diff(asks_w)).mean()) if len(asks_w) > 1 else 0.0
         self.levels_w = self._levels_w()
 
     def _levels_w(self) -> list[Floats]:
@@ -233,22 +234,20 @@ class _Game:
                 losses[:, here] = 1.0 - np.interp(np.abs(powers_w[:, here]), curve[0], curve[1])
         return 0.5 * self.price_ws * np.where(powers_w == 0.0, 0.0, losses)
 
-    def best(self) -> list[_Step]:
+    def best(self) -> list[Step]:
         """Search, and return the moves of the best course."""
         rows = _Rows(self.powers_w, self.unlock_s, np.zeros(1))
         layers: list[tuple[Floats, Floats, Indices]] = []
-        asks = np.array([s[2] for s in self.stretches])
-        self.lock_w = LOCK_PRICE_S * float(np.abs(np.diff(asks)).mean()) if len(asks) > 1 else 0.0
         for number in range(len(self.stretches)):
             before_w = rows.powers_w
             rows, parent, at_s = self._expanded(number, rows)
             layers.append((before_w, at_s, parent))
         row = int(np.argmin(rows.cost_ws + self.lock_w * _locked_s(rows.unlock_s, self.stretches[-1][1])))
-        steps: list[_Step] = []
+        steps: list[Step] = []
         after_w = rows.powers_w
         for before_w, at_s, parent in reversed(layers):
             now_w, was_w = after_w[:, row].tolist(), before_w[:, parent[row]].tolist()
-            steps += [_Step(float(at_s[row]), n, now_w[n]) for n in range(len(now_w)) if now_w[n] != was_w[n]]
+            steps += [Step(float(at_s[row]), n, now_w[n]) for n in range(len(now_w)) if now_w[n] != was_w[n]]
             row = int(parent[row])
             after_w = before_w
         return steps[::-1]
@@ -294,6 +293,10 @@ class _Game:
         return made, parent.take(keep), at_s.take(keep)
 
 
+searched: Callable[[Game], list[Step]] = Game.best
+"""How a game is searched. `simulation.compiled` does it faster."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Rows:
     """Courses of action up to a moment; arrays of column and row."""
@@ -311,7 +314,7 @@ class _Ways:
     those of the second), or of level and pair.
     """
 
-    def __init__(self, game: _Game, number: int, rows: _Rows, *, free: Flags, ready_s: Floats, total_w: Floats) -> None:
+    def __init__(self, game: Game, number: int, rows: _Rows, *, free: Flags, ready_s: Floats, total_w: Floats) -> None:
         powers_w = rows.powers_w
         self._rows = rows
         levels_w = game.levels_w[number]

@@ -18,6 +18,7 @@ from simulation.peers import LAWS, Peer
 from simulation.plant.book import BulkBook, microwatts
 from simulation.plant.wire import Batch, Floats, PlantLoads, Wire
 from simulation.plantalk import PlanTalk
+from simulation.quick import hurry
 from simulation.run import Contest, Progress, Result, varied
 from simulation.scenario import Scenario, VariantSection
 from simulation.server import Controller, Server
@@ -154,6 +155,7 @@ def race(loads: PlantLoads, contests: Sequence[PlantContest], progress: Progress
         contests: their halls may differ in what is led, but in nothing else.
         progress: told the virtual seconds that have passed.
     """
+    hurry(loads.length_s * len(contests))
     gc.freeze()  # of a day's objects none is ever freed; to look through them again and again takes long
     try:
         for second in range(loads.length_s):
