@@ -16,7 +16,7 @@ from simulation.clock import BEGIN_S, TICK_S, Timeline, tick_s
 from simulation.hall import Hall, build
 from simulation.loads import Loads, Sent, schedule, virtual
 from simulation.network import Network
-from simulation.peers import LAWS, Peer
+from simulation.peers import LAWS, Gates, Peer
 from simulation.plantalk import PlanTalk
 from simulation.quick import hurry
 from simulation.scenario import NetworkSection, PlansSection, Scenario, VariantSection
@@ -169,8 +169,8 @@ class Contest:
         law = LAWS.get(variant.controller)
         if law is None:
             return Server(self.settings, timeline=self.timeline, send=self._order)
-        settings = self.settings
-        return Peer(law(settings), settings, gated=variant.gated, timeline=self.timeline, send=self._order)
+        gates = Gates(delay=variant.gated, sign=variant.one_sign)
+        return Peer(law(self.settings), self.settings, gates=gates, timeline=self.timeline, send=self._order)
 
     # ── messages ──────────────────────────────────────────────────────────────────────────────────────────────────
 

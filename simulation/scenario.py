@@ -159,6 +159,8 @@ class VariantSection(Section):
     """Who leads the channels."""
     gated: bool = False
     """A peer's changes are held back so that no channel gets two within `delay_s`."""
+    one_sign: bool = False
+    """A peer's changes are held back so that no channel gets a sign while another has the opposite one."""
     policy: Annotated[Policy | None, _member(Policy)] = None
     """As `control.policy`."""
     delay_s: NonNegative | None = None

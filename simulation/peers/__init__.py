@@ -3,7 +3,8 @@
 Each project's docstring names it, what was taken, and what was left out. All of them meet the hall through the
 contract's messages (`peer`), decide once a second on what was measured, and charge as they discharge, also where the
 original only does one of both. Natively they are held back by nothing but their own rules; gated, a channel that was
-changed less than `delay_s` ago keeps its power, and the others take what they can.
+changed less than `delay_s` ago keeps its power, and the others take what they can. Of one sign, none goes to the
+opposite one of another's either.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from simulation.peers.law import Law, Pool, Unit
 from simulation.peers.literal import LiteralDelay
 from simulation.peers.opendtu import OpenDtu
 from simulation.peers.openems import OpenEms, PidFilter
-from simulation.peers.peer import Peer
+from simulation.peers.peer import Gates, Peer
 from simulation.peers.zendure import Zendure
 from simulation.scenario import Controller as Kind
 
@@ -30,6 +31,7 @@ LAWS: dict[Kind, Callable[[EqualizerSettings], Law]] = {
 __all__ = [
     "LAWS",
     "AstraMeter",
+    "Gates",
     "Law",
     "LiteralDelay",
     "OpenDtu",

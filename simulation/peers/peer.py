@@ -16,8 +16,20 @@ from simulation.witness import SAME_W
 PERIOD_S = 1.0
 GATE_MARGIN_S = 0.2
 """Two setpoints travel differently long."""
+AT_REST_W = 50.0
+"""Noise and rounding of a channel that does nothing."""
 MIDDLE_SOC_RATIO = 0.5
 """Of a battery that does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gates:
+    """What of our own rules a peer is made to keep."""
+
+    delay: bool = False
+    """Hold back a channel that was changed less than `delay_s` ago."""
+    sign: bool = False
+    """Hold back the sign that is opposite to another channel's."""
 
 
 @dataclass(slots=True)
@@ -74,18 +86,20 @@ class Peer:
     Args:
         law: its rules.
         settings: the delay, the lease.
-        gated: hold back a channel that was changed less than `delay_s` ago.
+        gates: what holds its changes back.
         timeline: in which it lives.
         send: into the network, towards the stations.
     """
 
-    def __init__(self, law: Law, settings: EqualizerSettings, *, gated: bool, timeline: Timeline, send: Sender) -> None:
+    def __init__(
+        self, law: Law, settings: EqualizerSettings, *, gates: Gates, timeline: Timeline, send: Sender
+    ) -> None:
         self.reason = "waiting"
         self.phase = "balancing"
         self.changes: list[Change] = []
         self._law = law
         self._settings = settings
-        self._gated = gated
+        self._gates = gates
         self._timeline = timeline
         self._send = send
         self._loads_w: dict[Key, float] = {}
@@ -126,7 +140,7 @@ class Peer:
         now_s = self._timeline.now_s
         self._timeline.at(now_s + PERIOD_S, self._cycle)
         hold_s = self._settings.control.delay_s + GATE_MARGIN_S
-        free = {key: led for key, led in self._led.items() if not self._gated or now_s - led.changed_s >= hold_s}
+        free = {key: led for key, led in self._led.items() if not self._gates.delay or now_s - led.changed_s >= hold_s}
         pool = Pool(
             load_w=self._load_w,
             equalization_w=sum(led.power_w for led in self._led.values()),
@@ -138,13 +152,24 @@ class Peer:
         self.reason = "waiting" if wanted is None else "correcting"
         for key, power_w in (wanted or {}).items():
             led = free[key]
-            told_w = led.clipped_w(power_w)
+            told_w = self._of_one_sign_w(led, led.clipped_w(power_w))
             if abs(told_w - led.asked_w) > SAME_W:
                 led.changed_s, led.changed_seq, led.obeyed_s = now_s, led.orders + 1, None
                 self._order(led, told_w, now_s, "change")
         for led in self._led.values():
             if now_s - led.sent_s >= self._settings.setpoint.refresh_s:
                 self._order(led, led.clipped_w(led.asked_w), now_s, "refresh")
+
+    def _of_one_sign_w(self, led: _Led, power_w: float) -> float:
+        """Return a power that is not opposite to what another channel does, or has been told."""
+        if not self._gates.sign:
+            return power_w
+        others_w = [w for other in self._led.values() if other is not led for w in (other.asked_w, other.power_w)]
+        if min(others_w, default=0.0) < -AT_REST_W:
+            power_w = min(power_w, 0.0)
+        if max(others_w, default=0.0) > AT_REST_W:
+            power_w = max(power_w, 0.0)
+        return power_w
 
     def _order(self, led: _Led, power_w: float, now_s: float, kind: str) -> None:
         led.asked_w, led.sent_s = power_w, now_s

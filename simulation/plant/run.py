@@ -14,7 +14,7 @@ from schemas import topics
 from schemas.codec import encode
 from simulation.clock import BEGIN_S, Timeline
 from simulation.hall import Hall, build
-from simulation.peers import LAWS, Peer
+from simulation.peers import LAWS, Gates, Peer
 from simulation.plant.book import BulkBook, microwatts
 from simulation.plant.wire import Batch, Floats, PlantLoads, Wire
 from simulation.plantalk import PlanTalk
@@ -114,8 +114,8 @@ class PlantContest(Contest):
         law = LAWS.get(variant.controller)
         if law is None:
             return BulkServer(self.settings, timeline=self.timeline, send=self._order, loads=self._loads.keys)
-        settings = self.settings
-        return BulkPeer(law(settings), settings, gated=variant.gated, timeline=self.timeline, send=self._order)
+        gates = Gates(delay=variant.gated, sign=variant.one_sign)
+        return BulkPeer(law(self.settings), self.settings, gates=gates, timeline=self.timeline, send=self._order)
 
 
 def compete(

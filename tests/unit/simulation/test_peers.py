@@ -1,6 +1,7 @@
 """The peers' rules, one by one, on small pools."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -180,6 +181,7 @@ VARIANT = """
 name = "{name}"
 controller = "{kind}"
 gated = {gated}
+one_sign = {one_sign}
 plans = false
 """
 
@@ -189,7 +191,7 @@ def contest(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[Controller, 
     path = tmp_path_factory.mktemp("hall") / "small.toml"
     peers = [kind for kind in Controller if kind is not Controller.ZEROLOOP]
     variants = [
-        VARIANT.format(name=f"{kind.value} {gated}", kind=kind.value, gated=str(gated).lower())
+        VARIANT.format(name=f"{kind.value} {gated}", kind=kind.value, gated=str(gated).lower(), one_sign="false")
         for kind in peers
         for gated in (False, True)
     ]
@@ -209,3 +211,13 @@ def test_every_peer_balances_and_gated_keeps_the_delay(
     assert gated.violations.outside_limits == native.violations.outside_limits == 0
     assert gated.changes_per_channel_hour <= 3600.0 / 15.0 + 12.0
     assert contest[kind, False].rejected == {}
+
+
+def test_a_peer_of_one_sign_has_no_channels_against_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "small.toml"
+    variants = [VARIANT.format(name=one, kind="opendtu", gated="true", one_sign=one) for one in ("false", "true")]
+    path.write_text(LONGER + "\n".join(variants), encoding="utf-8")
+    free, one_sign = (score(result, 0.0) for result in compete(read(path), path.parent))
+    assert free.violations.opposite_signs_s > 10.0
+    assert one_sign.violations.opposite_signs_s < 2.0, "what is on its ramp when another is told"
+    assert one_sign.mean_total_w < one_sign.mean_load_w
