@@ -43,6 +43,10 @@ class MalformedError(ValueError):
         self.reason = reason
 
 
+_INTERRUPTED = "Error serializing to JSON: KeyboardInterrupt"
+"""What pydantic makes of a Ctrl-C that comes while it works."""
+
+
 def encode(message: Message) -> bytes:
     """Return a message as the contract's JSON.
 
@@ -51,7 +55,9 @@ def encode(message: Message) -> bytes:
     """
     try:
         payload = message.__pydantic_serializer__.to_json(message)
-    except PydanticSerializationError:
+    except PydanticSerializationError as error:
+        if str(error).startswith(_INTERRUPTED):
+            raise KeyboardInterrupt from None
         raise MalformedError(
             MalformedReason.WRONG_TYPE, "a text holds half a character, which UTF-8 cannot say"
         ) from None

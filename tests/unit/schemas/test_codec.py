@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -273,3 +274,13 @@ def test_the_error_says_what_is_wrong_and_where(payload: bytes, text: str) -> No
 
 def test_an_error_never_repeats_the_payload() -> None:
     assert "secret" not in told(MeterReading, b'{"unix_time_s":1.0,"power_w":"secret"}')
+
+
+def test_who_breaks_off_while_a_message_is_made_breaks_off() -> None:
+    def broken_off() -> Iterator[str]:
+        raise KeyboardInterrupt
+        yield ""
+
+    reading = decode(MeterReading, b'{"unix_time_s": 1.0, "power_w": 1.0}')
+    with pytest.raises(KeyboardInterrupt):
+        encode(reading.model_copy(update={"power_w": broken_off()}))
