@@ -8,6 +8,8 @@ _FONT = "Roboto, system-ui, 'Noto Sans CJK SC', 'PingFang SC', 'Microsoft YaHei'
 _INK, _MUTED, _LINE, _CARD = "var(--ink)", "var(--muted)", "var(--line)", "var(--card)"
 _SMALL = "0.8 * parseFloat(getComputedStyle(document.documentElement).fontSize)"
 """The page grows with a wall's screen; a chart counts in pixels."""
+_TOP = "innerWidth < 600 ? 62 : 40"
+"""Below the legend, which needs two lines on a phone."""
 KILO = 1_000.0
 
 Options = dict[str, Any]
@@ -21,7 +23,7 @@ def frame(*, zoomable: bool, unit: str = "kW") -> Options:
         "animation": False,
         "useUTC": True,
         "textStyle": {"fontFamily": _FONT, "color": _MUTED},
-        "grid": {"left": 8, "right": 16, "top": 40, "bottom": 52 if zoomable else 8, "containLabel": True},
+        "grid": {"left": 8, "right": 16, ":top": _TOP, "bottom": 52 if zoomable else 8, "containLabel": True},
         "legend": {"top": 0, "left": 0, "itemWidth": 20, "itemHeight": 9, "textStyle": axis_text},
         "tooltip": {
             "trigger": "axis",

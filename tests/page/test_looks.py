@@ -47,6 +47,25 @@ def test_axe_finds_nothing_serious_and_nothing_runs_over_the_edge(
         assert wide <= seen, f"{path} is {wide} px wide on a screen of {seen} px"
 
 
+COVERED = """() => [...document.querySelectorAll('.chart svg')].flatMap(chart => {
+    const words = [...chart.querySelectorAll('text')].map(text => [text.textContent, text.getBoundingClientRect()]);
+    const apart = (a, b) => a.right <= b.left || b.right <= a.left || a.bottom <= b.top + 1 || b.bottom <= a.top + 1;
+    return words.flatMap(([one, a], at) =>
+        words.slice(at + 1).filter(([, b]) => !apart(a, b)).map(([other]) => `${one} / ${other}`));
+})"""
+
+
+@pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_no_word_of_a_chart_covers_another(stage: Stage, open_page: Open, size: dict[str, int], locale: str) -> None:
+    page = open_page("/", viewport=size, locale=locale)
+    for path in ("/", "/history", "/channels/s1/eq"):
+        page.goto(stage.url + path)
+        settled(page)
+        page.locator(".chart svg text").first.wait_for()
+        assert page.evaluate(COVERED) == [], path
+
+
 @pytest.mark.parametrize(("scheme", "size", "locale"), SCREENS)
 def test_axe_finds_nothing_serious_in_questions_answers_menus_and_alarms(  # noqa: PLR0917 - pytest's fixtures
     stage: Stage, stranger: Stranger, open_page: Open, scheme: str, size: dict[str, int], locale: str
