@@ -21,6 +21,9 @@ SCHEMA = pl.Schema(
 )
 """A row a message: monotonic arrival since the beginning, the recorder's clock (a label), and what came, as it came."""
 
+SUFFIX = ".parquet"
+"""What a recording's name ends with; by it the other commands know one."""
+
 SETTINGS_TOPIC = "settings"
 """The row whose payload is the equalizer's configuration, as JSON; a topic that the contract cannot have."""
 
@@ -34,12 +37,14 @@ def parts_folder(path: Path) -> Path:
     return path.with_name(path.name + ".parts")
 
 
-def refuse_taken(path: Path) -> None:
+def refuse_unusable(path: Path) -> None:
     """See to it that a recording can be begun.
 
     Raises:
-        ConfigurationError: the file is there already, or the parts of an unfinished one are.
+        ConfigurationError: the file is there already, or the parts of an unfinished one are, or it has another name.
     """
+    if path.suffix != SUFFIX:
+        raise ConfigurationError(f"--out: {path}: a recording's name ends with {SUFFIX}")
     if path.exists():
         raise ConfigurationError(f"{path}: is there already; give another --out")
     if parts_folder(path).exists():
@@ -58,7 +63,7 @@ class Writer:
     """
 
     def __init__(self, path: Path) -> None:
-        refuse_taken(path)
+        refuse_unusable(path)
         self._folder = parts_folder(path)
         self._folder.mkdir(parents=True)
         self._path = path

@@ -36,7 +36,6 @@ from simulation.station import LOOP
 from station.config import StationSettings
 from transport.files import read_text
 
-SUFFIX = ".parquet"
 AS_RECORDED = "as recorded"
 _NETWORK = NetworkSection(delay_s=0.0, jitter_s=0.0)
 """What is recorded has arrived already; orders have as short a way."""
@@ -271,4 +270,4 @@ def _recorded_control(recording: Recording, rows: list[Row]) -> ControlSection:
     return ControlSection.model_validate(said)
 
 
-__all__ = ["AS_RECORDED", "SUFFIX", "replay"]
+__all__ = ["AS_RECORDED", "replay"]

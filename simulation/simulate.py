@@ -4,10 +4,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from recording.writer import SUFFIX
 from schemas.settings import ConfigurationError
 from simulation import tables
 from simulation.plant.run import compete as compete_as_traces
-from simulation.replay import SUFFIX, replay
+from simulation.replay import replay
 from simulation.run import Progress, Result, compete
 from simulation.scenario import Plant, Scenario, read
 from simulation.score import Score, score

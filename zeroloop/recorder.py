@@ -10,7 +10,7 @@ from pathlib import Path
 from equalizer.config import EqualizerSettings
 from recording.bdf import history, write
 from recording.reader import Recording
-from recording.writer import SETTINGS_TOPIC, Writer, refuse_taken
+from recording.writer import SETTINGS_TOPIC, Writer, refuse_unusable
 from schemas.settings import ConfigurationError, parse
 from schemas.topics import ROOT
 from station.connection import Connection
@@ -36,7 +36,7 @@ async def record(
         ConnectionFailedError: the broker was not reached.
     """
     durations.check("--seconds", seconds)
-    refuse_taken(out)  # before a server is looked for
+    refuse_unusable(out)  # before a server is looked for
     connection = await reach.connection()
     writer = Writer(out)
     began_s = clocks.monotonic_s()
@@ -101,6 +101,8 @@ def export(recording: Path, station: str, channel: str, out: Path, *, since: str
     Raises:
         ConfigurationError: a time or a file cannot be used, or there is nothing of that channel.
     """
+    if not out.parent.is_dir():
+        raise ConfigurationError(f"--out: {out.parent}: no such folder")
     frame = history(
         Recording(recording),
         station,

@@ -62,7 +62,7 @@ def _table(outcome: Outcome) -> Table:
         "mean |load| kW",
         "left over",
         "by bound",
-        "changes/channel·h",
+        "changes per channel and h",
         "too early",
         "avoided kWh",
     ):

@@ -100,7 +100,7 @@ def verify(lines: Iterable[bytes], claims: Iterable[Claim] = ()) -> Verdict:
 def _joint(head: Head, line: Line) -> Iterator[str]:
     seq = line.head.seq
     if seq > head.seq + 1:
-        yield f"entries {head.seq + 1} to {seq - 1} are missing"
+        yield _missing(head.seq + 1, seq - 1)
     elif seq <= head.seq:
         yield f"entry {seq} stands behind entry {head.seq}"
     elif line.previous != head.hash:
@@ -109,9 +109,13 @@ def _joint(head: Head, line: Line) -> Iterator[str]:
 
 def _kept(claim: Claim, first: Line | None, seen: Mapping[int, str], head: Head) -> Iterator[str]:
     if first is not None and first.head.seq > claim.first_seq:
-        yield f"entries {claim.first_seq} to {first.head.seq - 1} are missing at the beginning"
+        yield f"{_missing(claim.first_seq, first.head.seq - 1)} at the beginning"
     wanted = claim.head
     if wanted.seq > head.seq:
-        yield f"entries {head.seq + 1} to {wanted.seq} are missing at the end"
+        yield f"{_missing(head.seq + 1, wanted.seq)} at the end"
     elif wanted.seq > 0 and wanted.seq in seen and seen[wanted.seq] != wanted.hash:
         yield f"entry {wanted.seq} is not the one that was noted: this is another log, or it was written anew"
+
+
+def _missing(first: int, last: int) -> str:
+    return f"entry {first} is missing" if first == last else f"entries {first} to {last} are missing"

@@ -200,4 +200,4 @@ def written_down(secured: Secured, metrics: str, capsys: pytest.CaptureFixture[s
     lines = log.read_bytes().splitlines(keepends=True)
     log.write_bytes(b"".join(lines[:3] + lines[4:]))
     assert main(["audit", "verify", state]) == 1
-    assert "entries 4 to 4 are missing" in capsys.readouterr().err
+    assert "entry 4 is missing" in capsys.readouterr().err

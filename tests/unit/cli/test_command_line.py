@@ -123,6 +123,8 @@ def test_help_imports_nothing_heavy() -> None:
         (["size", "missing.toml", "--seconds", "-5"], "--seconds: must be a number of at least 1, not -5"),
         (["record", "--seconds", "-1"], "--seconds: must be a number above 0, not -1"),
         (["record", "--seconds", "nan"], "--seconds: must be a number above 0, not nan"),
+        (["record", "--out", "hall.txt"], "--out: hall.txt: a recording's name ends with .parquet"),
+        (["export", "--station", "s1", "--channel", "1", "--out", "nowhere/a.csv"], "--out: nowhere: no such folder"),
         (["discover", "--seconds", "-1"], "--seconds: must be a number above 0, not -1"),
         (["discover", "--seconds", "inf"], "--seconds: must be a number above 0, not inf"),
         (["target", "much"], "input should be a valid number, not 'much'"),
