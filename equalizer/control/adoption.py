@@ -63,7 +63,7 @@ def adopt(view: EqualizationView, settings: ControlSettings, now_s: float, befor
         leased_s=lease_end_s(view),
         pending=before is not None and not before.answered,
         unheard=not view.fresh,
-        guessed=not view.fresh or _is_on_its_ramp(view, settings, before) or _may_step(view, now_s - changed_s),
+        guessed=not view.fresh or _is_on_its_ramp(view, settings, before) or _may_step(view, changed_s),
     )
 
 
@@ -97,10 +97,10 @@ def _is_on_its_ramp(view: EqualizationView, settings: ControlSettings, before: H
     return before is None or not before.guessed or abs(before.levels[0].power_w - view.applied_w) > SAME_W
 
 
-def _may_step(view: EqualizationView, stood_s: float) -> bool:
-    """Tell whether a change may come that somebody else has sent ahead: it would be soon."""
+def _may_step(view: EqualizationView, changed_s: float) -> bool:
+    """Tell whether a change may come, after this telemetry, that somebody else has sent ahead: it would be soon."""
     led = view.last is not None and view.last.result is not SetpointResult.EXPIRED
-    return led and stood_s < LEAD_S + 0.5 * longest_ramp_s(view)
+    return led and view.heard_s - changed_s < LEAD_S + 0.5 * longest_ramp_s(view)
 
 
 def _obeys(view: EqualizationView, hold: Hold) -> bool:

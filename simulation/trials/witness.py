@@ -144,6 +144,8 @@ class TrialWitness:
             self._breach(f"{name}/{channel} obeys a setpoint that no server sent: {setpoint}")
         else:
             self._judge_epoch(name, setpoint, run, published_s)
+        if self.now_s > led.lease_until_s - ROUNDING_S:
+            led.levels, led.judged = Witness(), 0  # it ends in this moment
         self._lend(f"{name}/{channel}", led, setpoint)
         zero = all(step.power_w == 0.0 for step in setpoint.steps) and self.now_s <= self.zero_until_s
         late = self.now_s - published_s > LATE_S
@@ -199,7 +201,8 @@ class TrialWitness:
         owner = self._owners.setdefault(epoch, run)
         if owner is not run and self._is_forgotten(epoch, owner):
             self._owners[epoch] = run
-        elif owner is not run:
+        elif owner is not run and published_s > self._first_s(epoch, owner):
+            # What was on its way before could not know of the other: no station has told of its epoch.
             self._breach(f"two servers are obeyed under epoch {epoch}, the second at {station}: {setpoint.server}")
         highest, since_s = self._epochs[-1]
         if epoch > highest:
@@ -277,6 +280,10 @@ class TrialWitness:
     def _began_anew(self, server: str) -> bool:
         """Tell whether what a server had stored and what the broker retained were lost in the same half minute."""
         return abs(self.disk_lost_s.get(server, -inf) - self.broker_forgot_s) < STORED_GAP_S
+
+    def _first_s(self, epoch: int, owner: ServerProcess) -> float:
+        """Return when a server asked something under an epoch for the first time."""
+        return min(at_s for (_, number, _), (run, at_s) in self._published.items() if number == epoch and run is owner)
 
     def _is_forgotten(self, epoch: int, owner: ServerProcess) -> bool:
         """Tell whether a server has ended, and the broker has lost since what it said under an epoch.
