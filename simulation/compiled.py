@@ -6,6 +6,7 @@ it by arrays. There is a test that both find the same.
 """
 
 from collections.abc import Callable
+from math import nan
 from typing import NamedTuple, TypeVar, cast
 
 import numba
@@ -19,6 +20,7 @@ Made = TypeVar("Made", bound=Callable[..., object])
 Ints = npt.NDArray[np.int64]
 
 EMPTY = -1
+NONE = (nan,) * lookahead.LEVELS
 PLACES = 8
 """In the table of signatures, for each course that is kept."""
 
@@ -98,9 +100,7 @@ def best(game: Game) -> list[Step]:
     if game.lossy:
         return game.best()
     begins_s, untils_s, asks_w = (np.array(column) for column in zip(*game.stretches, strict=True))
-    levels_w = np.full((len(begins_s), lookahead.LEVELS), np.nan)
-    for number, some_w in enumerate(game.levels_w):
-        levels_w[number, : len(some_w)] = some_w[:, 0]
+    levels_w = np.array([(*some_w, *NONE)[: lookahead.LEVELS] for some_w in game.levels_w])
     task = Task(
         np.stack([begins_s, untils_s, asks_w + np.array(game.later_w) - game.fixed_w], 1),
         levels_w,

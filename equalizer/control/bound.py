@@ -54,18 +54,18 @@ class LeastResidual:
 
     def advance(self, asked_w: Iterable[float]) -> None:
         """Go on by one tick for each power that the best controller would have the channels do; W."""
-        costs, levels_w, halves_w = self._costs, self._levels_w, self._halves_w
+        costs, levels_w, halves_w, least_of = self._costs, self._levels_w, self._halves_w, np.minimum.reduce
         for asked in asked_w:
             if self._ticks % self._window == 0 and self._ticks > 0:
-                costs[0] = costs.min(axis=0)
+                costs[0] = least_of(costs, 0)
                 costs[1:] = np.inf
             self._ticks += 1
             left_w = np.maximum(np.abs(levels_w - asked) - halves_w, 0.0)
-            least = costs.min(axis=1)
+            least = least_of(costs, 1)
             costs += left_w
-            once = np.minimum(costs[:-1].min(axis=1)[:, None], least[:-1, None] + left_w)
+            once = np.minimum(least_of(costs[:-1], 1)[:, None], least[:-1, None] + left_w)
             np.minimum(costs[1:], once, out=costs[1:])
-            np.minimum(costs[2:], least[:-2, None] + left_w.min(), out=costs[2:])
+            np.minimum(costs[2:], least[:-2, None] + least_of(left_w), out=costs[2:])
 
     def mean_w(self) -> float:
         """Return the least mean that is left so far; W."""

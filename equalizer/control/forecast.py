@@ -81,7 +81,18 @@ def is_usable(plan: ChannelPlan) -> bool:
 class Forecast:
     """The sum of all plans that count."""
 
-    __slots__ = ("_added", "_deltas_uw", "_drawn", "_edges", "_ends", "_expected", "_grid", "_passed", "announced_uw")
+    __slots__ = (
+        "_added",
+        "_certain",
+        "_deltas_uw",
+        "_drawn",
+        "_edges",
+        "_ends",
+        "_expected",
+        "_grid",
+        "_passed",
+        "announced_uw",
+    )
 
     def __init__(self) -> None:
         self.announced_uw = 0
@@ -89,6 +100,8 @@ class Forecast:
         self._passed = 0
         self._grid: list[int] = []
         self._deltas_uw: dict[int, int] = {}
+        self._certain: dict[int, LoadEdge] = {}
+        """What was drawn of them; most stay the same from one drawing to the next."""
         self._ends: list[tuple[int, int, Plan]] = []
         self._expected: dict[Plan, None] = {}
         """The plans that expect something, in the order in which they came."""
@@ -125,6 +138,7 @@ class Forecast:
         if due > 0:
             for edge in self._grid[:due]:
                 self.announced_uw += self._deltas_uw.pop(edge)
+                self._certain.pop(edge, None)
             del self._grid[:due]
         self._drawn = -1
         ended: list[Plan] = []
@@ -140,7 +154,7 @@ class Forecast:
         if self._drawn != last:
             self._drawn = last
             certain = [
-                LoadEdge(edge * GRID_S, self._deltas_uw[edge] / MICRO)
+                self._certain.get(edge) or self._draw(edge)
                 for edge in self._grid[: bisect_right(self._grid, last)]
                 if self._deltas_uw[edge] != 0
             ]
@@ -153,6 +167,10 @@ class Forecast:
             self._edges = tuple(sorted(certain + expected, key=lambda edge: edge.at_s)) if expected else tuple(certain)
         return self._edges
 
+    def _draw(self, edge: int) -> LoadEdge:
+        drawn = self._certain[edge] = LoadEdge(edge * GRID_S, self._deltas_uw[edge] / MICRO)
+        return drawn
+
     def _shift(self, plan: Plan, sign: int) -> None:
         """Add or take away a plan: its power now, and each of its edges ahead."""
         before_uw = self.power_uw(plan)
@@ -164,5 +182,6 @@ class Forecast:
                 insort(self._grid, edge)
                 self._deltas_uw[edge] = 0
             self._deltas_uw[edge] += sign * (power_uw - before_uw)
+            self._certain.pop(edge, None)
             before_uw = power_uw
         self._drawn = -1

@@ -94,7 +94,9 @@ def course(asked_w: float, edges: Sequence[LoadEdge]) -> Course:
             times_s.append(edge.at_s)
             levels_w.append(level_w)
             weight_w = abs(edge.delta_w)
-    return Course(tuple(times_s), tuple(min(max(level_w, -MOST_W), MOST_W) for level_w in levels_w))
+    if max(levels_w) > MOST_W or min(levels_w) < -MOST_W:
+        levels_w = [min(max(level_w, -MOST_W), MOST_W) for level_w in levels_w]
+    return Course(tuple(times_s), tuple(levels_w))
 
 
 def foresee(now_s: float, ahead: Course, units: Sequence[Unit], settings: ControlSettings) -> list[Move]:
@@ -197,7 +199,7 @@ class Game:
             if not self.stretches or abs(asked_w - self.stretches[-1][2]) > large_w:
                 self.stretches.append((begin_s, begin_s, asked_w))  # a moment more: two may change at once
             self.stretches.append((begin_s, until_s, asked_w))
-        awaited = [_awaited(comings, begin_s) for begin_s, _, _ in self.stretches]
+        awaited = [_awaited(comings, begin_s) if comings else (0.0, 0.0, 0.0) for begin_s, _, _ in self.stretches]
         self.later_w = [later_w for later_w, _, _ in awaited]
         self.neg = [lowest_w < -SAME_W for _, lowest_w, _ in awaited]
         self.pos = [highest_w > SAME_W for _, _, highest_w in awaited]
@@ -205,24 +207,25 @@ class Game:
         self.lock_w = LOCK_PRICE_S * float(np.abs(np.diff(asks_w)).mean()) if len(asks_w) > 1 else 0.0
         self.levels_w = self._levels_w()
 
-    def _levels_w(self) -> list[Floats]:
+    def _levels_w(self) -> list[list[float]]:
         """Return what one might go to in each stretch.
 
         That is what is asked then, what will be asked in the median over a while, and what is asked next.
         """
         begins_s, untils_s, asked_w = (np.array(column) for column in zip(*self.stretches, strict=True))
-        medians_w = [
-            _medians(begins_s, untils_s, asked_w, span_s)
-            for span_s in (0.4 * self.settings.delay_s, self.settings.delay_s)
-        ]
-        asks_w, least_w = asked_w.tolist(), self.settings.release_w
-        made: list[Floats] = []
+        spans_s = 0.4 * self.settings.delay_s, self.settings.delay_s
+        asks_w, soon_w, late_w = asked_w.tolist(), *_medians(begins_s, untils_s, asked_w, spans_s)
+        least_w, fixed_w = self.settings.release_w, self.fixed_w
+        made: list[list[float]] = []
         for number, level_w in enumerate(asks_w):
             levels_w = [level_w]
-            for other_w in (*(median_w[number] for median_w in medians_w), *asks_w[number + 1 : number + 3]):
-                if len(levels_w) < LEVELS and all(abs(other_w - one_w) > least_w for one_w in levels_w):
+            for other_w in (soon_w[number], late_w[number], *asks_w[number + 1 : number + 3]):
+                for one_w in levels_w:
+                    if -least_w <= other_w - one_w <= least_w:
+                        break
+                else:
                     levels_w.append(other_w)
-            made.append(np.array(levels_w)[:, None] - self.fixed_w)
+            made.append([level_w - fixed_w for level_w in levels_w[:LEVELS]])
         return made
 
     def loss_ws(self, powers_w: Floats, columns: Indices) -> Floats:
@@ -317,7 +320,7 @@ class _Ways:
     def __init__(self, game: Game, number: int, rows: _Rows, *, free: Flags, ready_s: Floats, total_w: Floats) -> None:
         powers_w = rows.powers_w
         self._rows = rows
-        levels_w = game.levels_w[number]
+        levels_w = np.array(game.levels_w[number])[:, None]
         signs_pos, signs_neg = powers_w > game.sign_w, powers_w < -game.sign_w
         self._working = working = free & (signs_pos | signs_neg)
         """Those of which the others go to 0 W when one takes over."""
@@ -488,13 +491,13 @@ def _charge(slot: Slot) -> float:
     return (slot.soc_ratio if slot.soc_ratio is not None else MIDDLE_SOC_RATIO) - MIDDLE_SOC_RATIO
 
 
-def _medians(begins_s: Floats, untils_s: Floats, asked_w: Floats, span_s: float) -> list[float]:
-    """Return for each stretch the level that has half of the time below it, from its begin over a span."""
-    over_s = np.minimum(untils_s, (begins_s + span_s)[:, None]) - begins_s
-    over_s[(begins_s >= (begins_s + span_s)[:, None]) | (untils_s <= begins_s)] = 0.0
-    over_s = np.triu(over_s)
+def _medians(begins_s: Floats, untils_s: Floats, asked_w: Floats, spans_s: Sequence[float]) -> list[list[float]]:
+    """Return for each span and stretch the level that has half of the time below it, from the stretch's begin on."""
+    ends_s = (begins_s + np.array(spans_s)[:, None])[:, :, None]
+    over_s = np.minimum(untils_s, ends_s) - begins_s
+    over_s[(begins_s >= ends_s) | (untils_s <= begins_s) | (begins_s < begins_s[:, None])] = 0.0
     rising = np.argsort(asked_w, kind="stable")
-    left_s = np.concatenate([0.5 * np.cumsum(over_s, 1)[:, -1:], over_s[:, rising]], 1)
-    below = (np.subtract.accumulate(left_s, 1)[:, 1:] <= 0.0).argmax(1)
-    levels_w: list[float] = np.where(np.add.reduce(over_s, 1) > 0.0, asked_w[rising][below], asked_w).tolist()
+    left_s = np.concatenate([0.5 * np.cumsum(over_s, 2)[:, :, -1:], over_s[:, :, rising]], 2)
+    below = (np.subtract.accumulate(left_s, 2)[:, :, 1:] <= 0.0).argmax(2)
+    levels_w: list[list[float]] = np.where(left_s[:, :, 0] > 0.0, asked_w[rising][below], asked_w).tolist()
     return levels_w

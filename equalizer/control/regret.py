@@ -1,6 +1,7 @@
 """How far the control is from the best possible, while it runs: the last quarter of an hour against its bound.
 
-The bound is worked out over a snapshot of the window, a few ticks every second, so that no cycle takes long for it.
+The bound is worked out over a snapshot of the window, a few ticks every second, so that no cycle takes long for it; and
+only where somebody wants to know it.
 """
 
 from collections import deque
@@ -48,7 +49,18 @@ class _Pass:
     """What is beyond the limits whatever is done, in the mean."""
     game: LeastResidual | None
     """None: no budget binds, or there is nothing to choose."""
+    due: int = 0
+    """Samples that it may have gone through by now."""
     done: int = 0
+
+    def found(self) -> Regret:
+        """Go through what is due, and return what that shows."""
+        found_w = self.beyond_w
+        if self.game is not None:
+            self.game.advance(islice(self.asked_w, self.done, self.due))
+            self.done = max(self.done, min(self.due, len(self.asked_w)))
+            found_w += self.game.mean_w()
+        return Regret(self.residual_w, found_w)
 
 
 class RegretMeter:
@@ -59,14 +71,22 @@ class RegretMeter:
     """
 
     def __init__(self, delay_s: float) -> None:
-        self.last: Regret | None = None
         self._window = round(delay_s / SAMPLE_S)
         self._samples: deque[tuple[float, float]] = deque(maxlen=WINDOW)
         self._pass: _Pass | None = None
+        self._over: _Pass | None = None
+        """The last that has had its time."""
+
+    @property
+    def last(self) -> Regret | None:
+        """What the last pass has found; None: not known yet. To ask goes on with the pass at work."""
+        if self._pass is not None:
+            self._pass.found()
+        return None if self._over is None else self._over.found()
 
     def forget(self) -> None:
         """Begin anew: what was between is not known."""
-        self.last = None
+        self._over = None
         self._samples.clear()
         self._pass = None
 
@@ -86,13 +106,9 @@ class RegretMeter:
                 return
             self._pass = self._begun(channels, charge_w, discharge_w)
         at = self._pass
-        share = -(-len(at.asked_w) // PASS)
-        if at.game is not None:
-            at.game.advance(islice(at.asked_w, at.done, at.done + share))
-        at.done += share
-        if at.done >= len(at.asked_w):
-            found_w = at.beyond_w if at.game is None else at.beyond_w + at.game.mean_w()
-            self.last, self._pass = Regret(at.residual_w, found_w), None
+        at.due += -(-len(at.asked_w) // PASS)
+        if at.due >= len(at.asked_w):
+            self._over, self._pass = at, None
 
     def _begun(self, channels: int, charge_w: float, discharge_w: float) -> _Pass:
         samples = np.array(self._samples)

@@ -6,9 +6,10 @@ does what `hear` does for a message that is in order), and finding what has fall
 as in the book, so that sums do not depend on the order.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
-from math import inf
+from math import floor, inf
 
 import numpy as np
 import numpy.typing as npt
@@ -275,8 +276,15 @@ class BulkBook(LoopBook):
         if plan is None or window_uw is None:
             return
         arrays.lowest_uw[number], arrays.most_uw[number] = window_uw
-        times_s = (edge * GRID_S + shift_s for edge in plan.edges for shift_s in (-LEAD_S, LAG_S))
-        arrays.redraw_s[number] = min((at_s - EARLY_S for at_s in times_s if at_s > now_s), default=inf)
+        arrays.redraw_s[number] = min(_next_s(plan, now_s, -LEAD_S), _next_s(plan, now_s, LAG_S)) - EARLY_S
+
+
+def _next_s(plan: Plan, now_s: float, shift_s: float) -> float:
+    """Return the first of a plan's edges, all of them shifted in time, that is still to come."""
+    for edge in plan.edges[bisect_right(plan.edges, floor((now_s - shift_s) / GRID_S) - 1) :]:
+        if edge * GRID_S + shift_s > now_s:
+            return edge * GRID_S + shift_s
+    return inf
 
 
 def microwatts(power_w: npt.NDArray[np.float64]) -> Ints:

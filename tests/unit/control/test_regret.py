@@ -120,3 +120,15 @@ def test_no_level_between_those_asked_does_better(seed: int) -> None:
     asked.advance(asked_w)
     fine.advance(asked_w)
     assert asked.mean_w() <= fine.mean_w() + 1e-6
+
+
+def test_it_finds_the_same_however_often_it_is_asked() -> None:
+    asked_w = steps_w(11, every=3)
+    often, once = RegretMeter(15.0), RegretMeter(15.0)
+    told = []
+    for asked in asked_w:
+        for meter in (often, once):
+            meter.sample(asked, asked, channels=2, charge_w=60e3, discharge_w=60e3)
+        told.append(often.last)
+    assert once.last == often.last
+    assert len({None if one is None else one.bound_w for one in told}) > 5, "pass after pass"
