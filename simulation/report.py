@@ -125,7 +125,8 @@ def _compared(axes: list[Axes], results: Iterable[Result], scores: tuple[Score, 
         left += values
     axes[0].set_yticks(places, [score.variant for score in scores])
     axes[0].set(xlabel="left over, kWh, by what caused it")
-    axes[0].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7)
+    if axes[0].get_legend_handles_labels()[0]:  # nothing was left over: nothing has a cause
+        axes[0].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7)
     for number, (result, score) in enumerate(zip(results, scores, strict=True)):
         total_w = np.abs(np.asarray(result.trace.load_w) + np.asarray(result.trace.equalization_w))
         shares = np.linspace(0.0, 100.0, 201)

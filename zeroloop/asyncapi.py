@@ -283,6 +283,7 @@ border-bottom:1px solid #d0d7de}code,pre{font:14px/1.45 ui-monospace,monospace}p
 overflow:auto}h2{margin-top:2.5rem}h3{margin-top:2rem}
 @media(prefers-color-scheme:dark){body{background:#0f1317;color:#e3e8ed}th,td{border-color:#38424d}pre{background:#1a2027}
 a{color:#79b8ff}}
+@media(max-width:40rem){table{display:block;overflow-x:auto}}
 """
 
 

@@ -28,6 +28,7 @@ from schemas.topics import (
 )
 
 HISTORY_S = 600
+OPENING_S = 10
 _EVENTS = 50
 
 
@@ -72,6 +73,8 @@ class Hall:
     channels: dict[tuple[str, str], ChannelView] = field(default_factory=dict)
     events: deque[Event] = field(default_factory=lambda: deque(maxlen=_EVENTS))
     history: deque[Residual] = field(default_factory=lambda: deque(maxlen=HISTORY_S))
+    first: list[Residual] = field(default_factory=list)
+    """The history's first seconds, kept for good."""
     messages: Counter[str] = field(default_factory=Counter)
     malformed: int = 0
     worst_gap: Gap | None = None
@@ -140,7 +143,10 @@ class Hall:
             self._silence(now_s - self.balance_s, "the equalizer")
         self.balance_s = now_s
         if balance.phase is not Phase.STARTING:  # a total of what has been heard so far is none
-            self.history.append(Residual(balance.total_power_w, balance.load_power_w))
+            residual = Residual(balance.total_power_w, balance.load_power_w)
+            self.history.append(residual)
+            if len(self.first) < OPENING_S:
+                self.first.append(residual)
 
     def _telemetry(self, key: tuple[str, str], telemetry: ChannelTelemetry, now_s: float, *, retained: bool) -> None:
         view = self.channels.get(key)

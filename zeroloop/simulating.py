@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -55,8 +56,11 @@ def run(
 
 
 def _table(outcome: Outcome) -> Table:
-    table = Table(title=f"{outcome.scenario.title}, seed {outcome.seed}")
-    table.add_column("")
+    # Narrow enough for 80 columns: nobody can tell variants apart by the beginnings of their names.
+    table = Table(
+        title=f"{outcome.scenario.title}, seed {outcome.seed}", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+    )
+    table.add_column("", min_width=max(len(word) for score in outcome.scores for word in score.variant.split()))
     for name in (
         "mean |total| kW",
         "mean |load| kW",

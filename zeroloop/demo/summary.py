@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 
 from zeroloop.figures import energy, plain, share
-from zeroloop.hall import Hall, mean_magnitude_w
+from zeroloop.hall import OPENING_S, Hall, mean_magnitude_w
 
 _SECONDS_PER_HOUR = 3600.0
-_FIRST_S = 10
 _LAST_S = 30
 _LABEL_WIDTH = 27
 
@@ -33,11 +32,14 @@ def _figures(hall: Hall, elapsed_s: float) -> Iterator[tuple[str, str]]:
     unbalanced_wh = after.unbalanced_wh - before.unbalanced_wh
     part = share(exchanged_wh, unbalanced_wh)
     yield "energy with the grid", f"{energy(exchanged_wh)} with balancing, {energy(unbalanced_wh)} without ({part})"
-    first, last = list(hall.history)[:_FIRST_S], hall.recent(_LAST_S)
+    first, last = hall.first, hall.recent(_LAST_S)
     was_w, is_w = mean_magnitude_w([item.with_w for item in first]), mean_magnitude_w([item.with_w for item in last])
     without_w = mean_magnitude_w([item.without_w for item in last])
-    yield "residual, first 10 s", plain(was_w)
-    yield "residual, last 30 s", f"{plain(is_w)} ({share(is_w, was_w)} of that); {plain(without_w)} without balancing"
+    yield f"residual, first {OPENING_S} s", plain(was_w)
+    yield (
+        f"residual, last {_LAST_S} s",
+        f"{plain(is_w)} ({share(is_w, was_w)} of that); {plain(without_w)} without balancing",
+    )
     channels = balance.equalization_channels
     changes = balance.setpoint_changes - opening.setpoint_changes
     rate = changes / channels / elapsed_s * _SECONDS_PER_HOUR if channels and elapsed_s > 0.0 else 0.0

@@ -14,7 +14,7 @@ from schemas.messages import PAYLOADS, Event, Message, Presence, Severity, Stati
 from schemas.topics import ChannelTopic, LoopTopic, channel_topic, loop_topic, status_topic
 from zeroloop.demo.summary import summarize
 from zeroloop.figures import energy, plain, power, share, sparkline
-from zeroloop.hall import Hall, Residual
+from zeroloop.hall import HISTORY_S, Hall, Residual
 from zeroloop.view import Picture, lines
 
 
@@ -170,6 +170,14 @@ def test_the_summary_sets_with_beside_without() -> None:
     assert "400 W (2.0 % of that)" in text
     assert "6 on 4 channels: 90 per channel and hour" in text
     assert "1.00 s (the equalizer)" in text
+
+
+def test_the_summary_of_a_long_run_still_knows_how_it_began() -> None:
+    wire = Wire()
+    for second in range(HISTORY_S + 100):
+        wire.balance(total_power_w=20000.0 if second < 20 else -400.0, load_power_w=20000.0, seq=second)
+        wire.now_s += 1.0
+    assert "400 W (2.0 % of that)" in "\n".join(summarize(wire.hall, HISTORY_S + 100.0))
 
 
 def test_the_summary_of_a_hall_that_never_spoke() -> None:

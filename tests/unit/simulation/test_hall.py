@@ -1,10 +1,12 @@
 """Small halls in virtual time: the same run from the same seed, the production's behaviour, and files that explain."""
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import simulation
 import simulation.station
@@ -13,8 +15,10 @@ from simulation.run import Result, compete
 from simulation.scenario import Scenario, read
 from simulation.score import score
 from simulation.simulate import simulate, write
+from zeroloop.simulating import run as run_command
 
-SHIPPED = sorted((Path(simulation.__file__).parent / "scenarios").glob("*.toml"))
+SCENARIOS = Path(simulation.__file__).parent / "scenarios"
+SHIPPED = sorted(SCENARIOS.glob("*.toml"))
 
 SMALL = """
 title = "A small hall"
@@ -173,6 +177,31 @@ def test_a_run_leaves_a_page_a_summary_and_tables(tmp_path: Path) -> None:
     assert summary["seed"] == 3
     assert summary["variants"][0]["mean_load_w"] > 0.0
     assert (tmp_path / "out" / "trace.parquet").stat().st_size > 0
+
+
+def test_a_hall_in_which_nothing_happened_has_its_page_too(tmp_path: Path) -> None:
+    outcome = simulate(
+        SCENARIOS / "storage.toml",
+        seed=None,
+        duration_s=5.0,
+        only=("confirm, plans",),
+        progress=lambda done: None,  # noqa: ARG005 - nobody looks
+    )
+    assert outcome.scores[0].mean_load_w == 0.0
+    write(outcome, tmp_path / "out")
+    assert "<svg" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_on_80_columns_every_figure_and_every_word_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "small.toml"
+    path.write_text(SMALL + "[[variant]]\nname = 'OpenDTU-OnBattery, gated'\n", encoding="utf-8")
+    console = Console(file=io.StringIO(), width=80)
+    run_command(path, tmp_path / "out", seed=1, seconds=5.0, variants=(), console=console)
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue().split("report.html")[0]
+    assert "OpenDTU-OnBattery" in shown
+    assert "avoided" in shown
+    assert "…" not in shown
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
