@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -57,9 +56,7 @@ def run(
 
 def _table(outcome: Outcome) -> Table:
     # Narrow enough for 80 columns: nobody can tell variants apart by the beginnings of their names.
-    table = Table(
-        title=f"{outcome.scenario.title}, seed {outcome.seed}", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
-    )
+    table = Table(title=f"{outcome.scenario.title}, seed {outcome.seed}", box=None, padding=(0, 2, 0, 0))
     table.add_column("", min_width=max(len(word) for score in outcome.scores for word in score.variant.split()))
     for name in (
         "mean |total| kW",
