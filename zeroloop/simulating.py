@@ -1,5 +1,6 @@
 """`zeroloop simulate`: a bar while a hall runs in virtual time, then what came of it in one table."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -8,6 +9,7 @@ from rich.table import Table
 
 from schemas.settings import ConfigurationError
 from simulation.scenario import LEAST_S
+from simulation.score import Score
 from simulation.simulate import Outcome, simulate, write
 from zeroloop import durations, extras
 
@@ -54,29 +56,24 @@ def run(
     console.print(f"{out / 'report.html'}, summary.json, trace.parquet, changes.csv", highlight=False)
 
 
+_FIGURES: tuple[tuple[str, Callable[[Score], str]], ...] = (
+    ("mean |total| kW", lambda score: f"{score.mean_total_w / KILO:.2f}"),
+    ("mean |load| kW", lambda score: f"{score.mean_load_w / KILO:.2f}"),
+    ("left over", lambda score: f"{score.residual_ratio:.1%}"),
+    ("by bound", lambda score: f"{score.regret_ratio:.2f}"),
+    ("changes per channel and h", lambda score: f"{score.changes_per_channel_hour:.1f}"),
+    ("too early", lambda score: str(score.violations.hasty_applied)),
+    ("avoided kWh", lambda score: f"{score.avoided_wh / KILO:.2f}"),
+)
+
+
 def _table(outcome: Outcome) -> Table:
-    # Narrow enough for 80 columns: nobody can tell variants apart by the beginnings of their names.
     table = Table(title=f"{outcome.scenario.title}, seed {outcome.seed}", box=None, padding=(0, 2, 0, 0))
-    table.add_column("", min_width=max(len(word) for score in outcome.scores for word in score.variant.split()))
-    for name in (
-        "mean |total| kW",
-        "mean |load| kW",
-        "left over",
-        "by bound",
-        "changes per channel and h",
-        "too early",
-        "avoided kWh",
-    ):
-        table.add_column(name, justify="right")
+    table.add_column("")
+    for name, cell in _FIGURES:
+        # No wider than it must be: on 80 columns what is left is for the variants' names.
+        widest = max(len(text) for text in (*name.split(), *(cell(score) for score in outcome.scores)))
+        table.add_column(name, justify="right", width=widest)
     for score in outcome.scores:
-        table.add_row(
-            score.variant,
-            f"{score.mean_total_w / KILO:.2f}",
-            f"{score.mean_load_w / KILO:.2f}",
-            f"{score.residual_ratio:.1%}",
-            f"{score.regret_ratio:.2f}",
-            f"{score.changes_per_channel_hour:.1f}",
-            str(score.violations.hasty_applied),
-            f"{score.avoided_wh / KILO:.2f}",
-        )
+        table.add_row(score.variant, *(cell(score) for _, cell in _FIGURES))
     return table
