@@ -201,7 +201,7 @@ CELLS: tuple[tuple[str, Callable[[Bought], str]], ...] = (
     ("saved a day", lambda one: f"{one.saved_per_day:.2f}"),
     ("mean |total|, kW", lambda one: f"{one.residual_w / KILO:.2f}"),
     ("left over", lambda one: f"{one.residual_ratio:.1%}"),
-    ("changes/channel·h", lambda one: f"{one.changes_per_channel_hour:.0f}"),
+    ("changes per channel and h", lambda one: f"{one.changes_per_channel_hour:.0f}"),
     (
         "charge",
         lambda one: (

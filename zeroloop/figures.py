@@ -1,6 +1,6 @@
 """Numbers and curves as text. People read kW; the wire has W."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 _BARS = "▁▂▃▄▅▆▇█"
 _KILO = 1000.0
@@ -35,3 +35,8 @@ def sparkline(values: Sequence[float], width: int, top: float) -> str:
 def share(part: float, whole: float) -> str:
     """Return a part of a whole in per cent; nothing where there is no whole."""
     return f"{100.0 * part / whole:.1f} %" if whole > 0.0 else "-"
+
+
+def narrowest(name: str, cells: Iterable[str]) -> int:
+    """Return how wide a column must be at least: its name may be broken between words, its figures never."""
+    return max(len(text) for text in (*name.split(), *cells))

@@ -12,6 +12,7 @@ from simulation.scenario import LEAST_S
 from simulation.score import Score
 from simulation.simulate import Outcome, simulate, write
 from zeroloop import durations, extras
+from zeroloop.figures import narrowest
 
 KILO = 1000.0
 
@@ -72,8 +73,8 @@ def _table(outcome: Outcome) -> Table:
     table.add_column("")
     for name, cell in _FIGURES:
         # No wider than it must be: on 80 columns what is left is for the variants' names.
-        widest = max(len(text) for text in (*name.split(), *(cell(score) for score in outcome.scores)))
-        table.add_column(name, justify="right", width=widest)
+        width = narrowest(name, (cell(score) for score in outcome.scores))
+        table.add_column(name, justify="right", width=width)
     for score in outcome.scores:
         table.add_row(score.variant, *(cell(score) for _, cell in _FIGURES))
     return table

@@ -16,6 +16,7 @@ from simulation import sizing
 from simulation.scenario import LEAST_S, read
 from simulation.sweep import sweep
 from zeroloop import durations, extras
+from zeroloop.figures import narrowest
 
 KILO = 1000.0
 MOST_CHANNELS = 1000
@@ -134,10 +135,9 @@ def run(
         advice=sizing.advise(bought, wishes.worth_h_per_day),
     )
     write(sized, out)
-    table = Table(title=f"{sized.title}, seed {sized.seed}, {length_s / 3600.0:.2f} h")
+    table = Table(title=f"{sized.title}, seed {sized.seed}, {length_s / 3600.0:.2f} h", box=None, padding=(0, 1, 0, 0))
     for name, cell in CELLS:
-        # On a narrow screen the names are broken, the figures never.
-        table.add_column(name, justify="right", min_width=max(len(cell(one)) for one in sized.bought))
+        table.add_column(name, justify="right", width=narrowest(name, (cell(one) for one in sized.bought)))
     for one in sized.bought:
         table.add_row(*(cell(one) for _, cell in CELLS), style="bold" if one is sized.advice.enough else "")
     console.print(table)

@@ -166,6 +166,8 @@ def test_a_sweep_leaves_a_page_a_table_and_json(text: str, tmp_path: Path, capsy
     ).replace("https://matplotlib.org", "")
     printed = " ".join(capsys.readouterr().out.split())
     assert " ".join(told["words"][0].split()) in printed
+    assert all(word in printed.split() for word in ("channels", "|total|,", "channel", "charge"))
+    assert "…" not in printed
 
 
 @pytest.mark.parametrize(
