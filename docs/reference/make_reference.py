@@ -89,7 +89,7 @@ ones that are meant. Powers are in W, times in s; positive power charges, and dr
 the file's folder.
 
 Keys of tables (not of `[[lists]]`) may be overridden by an environment variable: `ZEROLOOP_` + table + `_` + key, as
-`ZEROLOOP_CONTROL_DELAY_S=12`. Secrets stand in files only.
+`ZEROLOOP_CONTROL_DELAY_S=12`; one that names a table and no key of it is told in the log. Secrets stand in files only.
 """
 
 
