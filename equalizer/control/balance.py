@@ -10,7 +10,7 @@ from equalizer.control.lookahead import CLUSTER_S, Course, course, foresee
 from equalizer.control.reasons import Reason
 from equalizer.control.regulator import STILL, confirm, is_engaged
 from equalizer.control.settings import LEAD_S
-from equalizer.control.state import ControlState, Look
+from equalizer.control.state import NEVER_S, ControlState, Look
 from schemas.messages import Policy
 
 PERSIST_S = 1.0
@@ -109,8 +109,11 @@ def _begun(state: ControlState, cycle: Cycle, ahead: Course, mismatch_w: float) 
     if free_s > now_s + lead_s:
         # All are locked for so long that nothing could be sent, whatever came out.
         return Look(mismatch_w, until_s=free_s - lead_s, passed_over=False, edges=cycle.image.edges)
+    may_act = free_s <= now_s and state.engaged and not _ends_by_itself(cycle, ahead, mismatch_w)
+    if not may_act and not _may_send_ahead(cycle, ahead, free_s, now_s + lead_s):
+        # Nothing would be changed, whatever came out: what is to be done later is thought over when its time comes.
+        return _look(cycle, ahead, mismatch_w, next_s=inf, again_s=NEVER_S)
     moves = foresee(now_s, ahead, cycle.units(now_s), settings)
-    may_act = state.engaged and not _ends_by_itself(cycle, ahead, mismatch_w)
     next_s = inf
     for at_s in sorted({move.at_s for move in moves if move.at_s <= now_s + lead_s}):
         due = [move for move in moves if move.at_s == at_s]
@@ -128,14 +131,28 @@ def _begun(state: ControlState, cycle: Cycle, ahead: Course, mismatch_w: float) 
     again_s = (
         now_s if cycle.changed else min([now_s + LONG_LOOK_S, *(max(move.at_s - lead_s, now_s) for move in moves)])
     )
+    return _look(cycle, ahead, mismatch_w, next_s=next_s, again_s=again_s)
+
+
+def _look(cycle: Cycle, ahead: Course, mismatch_w: float, *, next_s: float, again_s: float) -> Look:
+    """Note a look ahead, and what it passed over."""
     possible_w = mismatch_w - cycle.shortfall_w(ahead.asked_w[0])
     return Look(
         mismatch_w,
-        until_s=min(now_s + LOOK_S, next_s),
-        passed_over=abs(possible_w) > settings.release_w and cycle.is_any_free(now_s),
+        until_s=min(cycle.now_s + LOOK_S, next_s),
+        passed_over=abs(possible_w) > cycle.settings.release_w and cycle.is_any_free(cycle.now_s),
         edges=cycle.image.edges,
         again_s=again_s,
     )
+
+
+def _may_send_ahead(cycle: Cycle, ahead: Course, free_s: float, until_s: float) -> bool:
+    """Tell whether enough will be asked beyond what is done, in the time for which a change could be sent ahead."""
+    free_s = max(free_s, cycle.now_s)
+    times_s = [free_s, *(at_s for at_s in ahead.times_s if free_s < at_s <= until_s)]
+    for hold in cycle.holds.values():
+        times_s += [level.effect_s for level in hold.levels[1:] if free_s < level.effect_s <= until_s]
+    return any(abs(ahead.at(at_s) - cycle.total_w(at_s)) > cycle.settings.engage_w for at_s in times_s)
 
 
 def _is_as_foreseen(before: tuple[LoadEdge, ...], edges: tuple[LoadEdge, ...], now_s: float) -> bool:
