@@ -46,7 +46,7 @@ def test_a_lost_server_and_a_lost_broker_are_said_at_once_and_both_come_back(sta
     page.get_by_role("status").filter(has_text="Balancing").wait_for()
     stage.processes["equalizer"].kill()
     stage.processes.pop("equalizer").wait()
-    banner(page, "The equalizer equalizer is offline")
+    banner(page, "The server equalizer is offline")
     page.locator(".picture.stale").wait_for()
     page.get_by_role("link", name="Alarms").click()
     page.get_by_role("region", name="Open").get_by_text("equalizer offline").wait_for()

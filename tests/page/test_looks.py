@@ -56,6 +56,16 @@ COVERED = """() => [...document.querySelectorAll('.chart svg')].flatMap(chart =>
 
 
 @pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
+def test_on_320_pixels_nothing_runs_over_the_edge(stage: Stage, open_page: Open, locale: str) -> None:
+    """As narrow as WCAG 2.2 asks for (1.4.10, reflow): a small phone, or a page at four times its size."""
+    page = open_page("/", viewport={"width": 320, "height": 640}, locale=locale)
+    for path in VIEWS:
+        page.goto(stage.url + path)
+        settled(page)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 320, path
+
+
+@pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_no_word_of_a_chart_covers_another(stage: Stage, open_page: Open, size: dict[str, int], locale: str) -> None:
     page = open_page("/", viewport=size, locale=locale)
