@@ -20,6 +20,8 @@ Made = TypeVar("Made", bound=Callable[..., object])
 Ints = npt.NDArray[np.int64]
 
 EMPTY = -1
+SAMPLE = 32
+"""Ways by which it is guessed which of them are likely to be kept."""
 NONE = (nan,) * lookahead.LEVELS
 PLACES = 8
 """In the table of signatures, for each course that is kept."""
@@ -280,21 +282,22 @@ def _kept(n: int, count: int, ways: int, search: Search) -> int:
     """Go the ways of the lowest rank, one of each that come to the same; return how many rows that makes."""
     task, rows, bench = search
     begin_s, until_s, _ = task.stretches[n]
-    before_w, before_s, powers_w, unlocks_s = (
-        rows.powers_w[n],
-        rows.unlocks_s[n],
-        rows.powers_w[n + 1],
-        rows.unlocks_s[n + 1],
-    )
-    figures, table, signatures = bench.figures, bench.table, bench.signatures
+    before_w, before_s = rows.powers_w[n], rows.unlocks_s[n]
+    powers_w, unlocks_s = rows.powers_w[n + 1], rows.unlocks_s[n + 1]
+    figures, heap, table, signatures = bench.figures, bench.heap, bench.table, bench.signatures
     beam, width = powers_w.shape
-    made = 0
     table[:] = EMPTY
-    _heap(ways, figures, bench.heap)
-    for left in range(ways, max(ways - 4 * beam, 0), -1):
-        way = bench.heap[0]
-        bench.heap[0] = bench.heap[left - 1]
-        _settle(0, left - 1, figures, bench.heap)
+    likely = _likely(ways, beam, figures)
+    waiting = _heaped(ways, -np.inf, likely, figures, heap)
+    made = 0
+    for _ in range(min(ways, 4 * beam)):
+        if waiting == 0:
+            waiting = _heaped(ways, likely, np.inf, figures, heap)
+            if waiting == 0:
+                break
+        way, waiting = heap[0], waiting - 1
+        heap[0] = heap[waiting]
+        _settle(0, waiting, figures, heap)
         parent, at_s, over, own = way, begin_s, False, -1
         if way >= count:
             parent, own, at_s = bench.whats[way, 0], bench.whats[way, 1], figures[way, 2]
@@ -325,12 +328,30 @@ def _kept(n: int, count: int, ways: int, search: Search) -> int:
 
 
 @_compiled
-def _heap(ways: int, figures: Floats, heap: Ints) -> None:
-    """Order ways so that the first of the lowest rank is on top."""
+def _heaped(ways: int, above: float, most: float, figures: Floats, heap: Ints) -> int:
+    """Order ways of a range of ranks so that the first of the lowest is on top; return how many there are."""
+    waiting = 0
     for way in range(ways):
-        heap[way] = way
-    for top in range(ways // 2 - 1, -1, -1):
-        _settle(top, ways, figures, heap)
+        if above < figures[way, 0] <= most:
+            heap[waiting] = way
+            waiting += 1
+    for top in range(waiting // 2 - 1, -1, -1):
+        _settle(top, waiting, figures, heap)
+    return waiting
+
+
+@_compiled
+def _likely(ways: int, beam: int, figures: Floats) -> float:
+    """Return a rank that somewhat more ways than are kept are below, by a sample of them."""
+    some = np.empty(SAMPLE)
+    for n in range(SAMPLE):
+        rank, place = figures[n * ways // SAMPLE, 0], n
+        while place > 0 and some[place - 1] > rank:
+            some[place] = some[place - 1]
+            place -= 1
+        some[place] = rank
+    place = SAMPLE * beam * 3 // (2 * ways)
+    return float(some[place]) if place < SAMPLE else np.inf
 
 
 @_compiled
