@@ -19,7 +19,7 @@ from equalizer.control.lookahead import Flags, Floats, Game, Step
 Made = TypeVar("Made", bound=Callable[..., object])
 Ints = npt.NDArray[np.int64]
 
-EMPTY = -1
+EMPTY = NOBODY = -1
 SAMPLE = 32
 """Ways by which it is guessed which of them are likely to be kept."""
 NONE = (nan,) * lookahead.LEVELS
@@ -72,7 +72,7 @@ class Bench(NamedTuple):
     figures: Floats
     """By way: rank, cost, when, power."""
     whats: Ints
-    """By way: row, and column (counted on where it takes over)."""
+    """By way: row, and column (counted on where it takes over); the first ways are those of the rows that hold."""
     heap: Ints
     table: Ints
     """Rows by their signature."""
@@ -166,7 +166,7 @@ def _searched(search: Search) -> int:
         pairs = _weighed(n, count, search)
         ways = _priced(n, count, pairs, search)
         if pairs > 0:
-            count = _kept(n, count, ways, search)
+            count = _kept(n, ways, search)
             continue
         for row in range(count):
             rows.powers_w[n + 1, row] = rows.powers_w[n, row]
@@ -247,6 +247,7 @@ def _priced(n: int, count: int, pairs: int, search: Search) -> int:
     for row in range(count):
         held_ws = costs_ws[row] + wholes[row, 1] * (until_s - begin_s)
         figures[row, 0], figures[row, 1] = held_ws + task.lock_w * wholes[row, 2], held_ws
+        figures[row, 2], bench.whats[row, 0], bench.whats[row, 1] = begin_s, row, NOBODY
     ways, width = count, powers_w.shape[1]
     for kind in range(2):
         for level_w in task.levels_w[n]:
@@ -278,10 +279,10 @@ def _priced(n: int, count: int, pairs: int, search: Search) -> int:
 
 
 @_compiled
-def _kept(n: int, count: int, ways: int, search: Search) -> int:
+def _kept(n: int, ways: int, search: Search) -> int:
     """Go the ways of the lowest rank, one of each that come to the same; return how many rows that makes."""
     task, rows, bench = search
-    begin_s, until_s, _ = task.stretches[n]
+    until_s = task.stretches[n, 1]
     before_w, before_s = rows.powers_w[n], rows.unlocks_s[n]
     powers_w, unlocks_s = rows.powers_w[n + 1], rows.unlocks_s[n + 1]
     figures, heap, table, signatures = bench.figures, bench.heap, bench.table, bench.signatures
@@ -298,14 +299,12 @@ def _kept(n: int, count: int, ways: int, search: Search) -> int:
         way, waiting = heap[0], waiting - 1
         heap[0] = heap[waiting]
         _settle(0, waiting, figures, heap)
-        parent, at_s, over, own = way, begin_s, False, -1
-        if way >= count:
-            parent, own, at_s = bench.whats[way, 0], bench.whats[way, 1], figures[way, 2]
-            over, own = own >= width, own % width
+        parent, own, at_s = bench.whats[way, 0], bench.whats[way, 1], figures[way, 2]
+        over = own >= width
         total = 0.0
         for column in range(width):
             power_w, unlock_s = before_w[parent, column], before_s[parent, column]
-            if column == own:
+            if own in (column, column + width):
                 unlock_s = at_s + task.lock_s if figures[way, 3] != power_w else unlock_s
                 power_w = figures[way, 3]
             elif over and bench.working[parent, column]:
