@@ -125,6 +125,19 @@ def stays(request: DiscoveryRequest, *, answered: bool) -> bool:
     return answered or configured.ca_file is None
 
 
+def unled(source: Source, answer: Answer, loop: str | None) -> str:
+    """Return why a broker that answers is no way to a server."""
+    place = f"{source}: {answer.broker.host}:{answer.broker.port} answers, "
+    gone = [server.loop for server in answer.servers if not server.online and loop in (None, server.loop)]
+    others = answer.online_loops
+    if gone:
+        return f"{place}but the server of loop {', '.join(gone)} is offline"
+    if loop is not None and others:
+        return f"{place}but has no server of loop {loop} (it has {', '.join(others)})"
+    of_loop = "" if loop is None else f" of loop {loop}"
+    return f"{place}but no server{of_loop} has announced itself there"
+
+
 # ── the search ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -189,7 +202,7 @@ async def _sweep(request: DiscoveryRequest, cached: CachedConnection | None, clo
                 announcement = _online(result.announcement(candidate.known_loop))
                 return Connection(result.broker, candidate.known_loop, source, announcement)
             answers.append((source, result))
-            tried.append(_silent(source, result, request.loop))
+            tried.append(unled(source, result, request.loop))
         found = choose(answers, request.loop)
         if found is not None:
             return found
@@ -280,14 +293,6 @@ async def _try(candidate: _Candidate, request: DiscoveryRequest, clock: Callable
 
 def _online(announcement: ServerAnnouncement | None) -> ServerAnnouncement | None:
     return announcement if announcement is not None and announcement.status is Presence.ONLINE else None
-
-
-def _silent(source: Source, answer: Answer, loop: str | None) -> str:
-    place = f"{source}: {answer.broker.host}:{answer.broker.port} answers, "
-    others = answer.online_loops
-    if loop is not None and others:
-        return f"{place}but has no server of loop {loop} (it has {', '.join(others)})"
-    return f"{place}but no server has announced itself there"
 
 
 async def survey(

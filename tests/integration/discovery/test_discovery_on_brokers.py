@@ -95,7 +95,7 @@ async def test_without_a_server_and_a_known_loop_the_error_says_that_the_broker_
 ) -> None:
     broker = start_broker()
     async with announced(broker, "main", status=Presence.OFFLINE):
-        with pytest.raises(NoServerError, match=f"{broker.port} answers, but no server has announced itself"):
+        with pytest.raises(NoServerError, match=f"{broker.port} answers, but the server of loop main is offline"):
             await found(request_with(configured=broker), timeout_s=1.5)
 
 

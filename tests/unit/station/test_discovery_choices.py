@@ -11,7 +11,7 @@ from schemas.messages import Presence
 from schemas.settings import BrokerSettings
 from schemas.topics import PLAIN_TYPE, SECURE_TYPE
 from station.connection import CachedConnection, Connection, Source, load, reach, remember
-from station.discovery import DiscoveryRequest, choose, loop_known, stays
+from station.discovery import DiscoveryRequest, choose, loop_known, stays, unled
 from station.dns_sd import read
 from station.errors import SeveralLoopsError
 from station.probe import Answer, Server
@@ -172,3 +172,21 @@ def test_a_memory_that_cannot_be_written_costs_a_log_line(tmp_path: Path, caplog
     with caplog.at_level(logging.WARNING):
         remember(tmp_path / "file" / "connection.json", Connection(BROKER, "main", Source.LOCAL, None), None)
     assert "connection_cache_unwritable" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("servers", "loop", "why"),
+    [
+        ((), None, "but no server has announced itself there"),
+        ((server("main", Presence.OFFLINE),), None, "but the server of loop main is offline"),
+        ((server("main", Presence.OFFLINE),), "main", "but the server of loop main is offline"),
+        ((server("other", Presence.OFFLINE),), "main", "but no server of loop main has announced itself there"),
+        ((server("other"),), "main", "but has no server of loop main (it has other)"),
+        ((server("other"), server("main", Presence.OFFLINE)), "main", "but the server of loop main is offline"),
+    ],
+)
+def test_why_a_broker_that_answers_is_no_way_to_a_server(
+    servers: tuple[Server, ...], loop: str | None, why: str
+) -> None:
+    said = unled(Source.LOCAL, Answer(BROKER, servers), loop)
+    assert said == f"local: 10.0.0.5:1883 answers, {why}"
