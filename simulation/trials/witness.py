@@ -265,17 +265,19 @@ class TrialWitness:
             1.0 + account.unbalanced_wh
         ):
             self._breach(f"the account does not add up: {account}")
-        if before is not None and balance.epoch >= before.epoch and not self._began_anew(balance.server):
+        below = before is not None and balance.epoch < before.epoch
+        if below and self._accountant is not None and self._accountant.alive:
+            return  # it does not know yet that it is deposed; where nobody can tell it any more, it goes on
+        if before is not None and not below and not self._began_anew(balance.server):
             gap_s = STORED_GAP_S if self.now_s - self.broker_forgot_s < STORED_GAP_S else LARGEST_GAP_S
             slack_wh = 1e-9 if run is self._accountant else self._greatest_w * gap_s / SECONDS_PER_HOUR
             for key in ("import_wh", "export_wh", "unbalanced_wh"):
                 fell_wh = getattr(before.energy, key) - getattr(account, key)
                 if fell_wh > slack_wh:
                     self._breach(f"{key} falls by {fell_wh:.3f} Wh from {before.server} to {balance.server}")
-        if before is None or balance.epoch >= before.epoch:
-            self._balance, self._accountant = balance, run
-            if balance.phase is not Phase.STARTING:
-                self.balances.append((self.now_s, account))
+        self._balance, self._accountant = balance, run
+        if balance.phase is not Phase.STARTING:
+            self.balances.append((self.now_s, account))
 
     def _began_anew(self, server: str) -> bool:
         """Tell whether what a server had stored and what the broker retained were lost in the same half minute."""
