@@ -23,6 +23,7 @@ Who = Annotated[str, typer.Argument(metavar="NAME", help="Letters, digits, '_' a
 
 _FOLDER = Path("credentials")
 _DAYS = 825.0
+LEAST_DAYS = 1.0
 _DAY_S = 86400.0
 
 
@@ -104,8 +105,9 @@ def renew(
 ) -> None:
     """Give a name a new key and certificate. The old one stays good until it expires."""
     from broker.authority import BROKER, opened
-    from zeroloop import clocks
+    from zeroloop import clocks, durations
 
+    durations.check("--days", days, least=LEAST_DAYS)
     with opened(folder, clocks.unix_time_s()) as authority:
         names = authority.due() if name is None else [name]
         for one in names:
@@ -158,8 +160,9 @@ def list_names(
 
 def _issue(folder: Path, name: str, role: "Role", days: float) -> None:
     from broker.authority import opened
-    from zeroloop import clocks
+    from zeroloop import clocks, durations
 
+    durations.check("--days", days, least=LEAST_DAYS)
     with opened(folder, clocks.unix_time_s()) as authority:
         typer.echo(authority.issue(name, role, days))
     _remind(folder)

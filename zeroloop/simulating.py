@@ -33,7 +33,7 @@ def run(
         ConfigurationError: the scenario or an option cannot be used, or the plotting library is missing.
         OSError: the folder cannot be written to.
     """
-    durations.check("--seconds", seconds, least_s=LEAST_S)
+    durations.check("--seconds", seconds, least=LEAST_S)
     if not path.is_file():
         raise ConfigurationError(f"{path}: {'is a directory' if path.is_dir() else 'no such file or directory'}")
     extras.require("simulation", "what draws the report")

@@ -98,7 +98,7 @@ def run(
     Raises:
         ConfigurationError: the scenario or an option cannot be used, or the plotting library is missing.
     """
-    durations.check("--seconds", seconds, least_s=LEAST_S)
+    durations.check("--seconds", seconds, least=LEAST_S)
     extras.require("simulation", "what draws the report")
     from simulation.sizing_report import CELLS, Sized, write  # noqa: PLC0415 - the plotting library is slow to import
 

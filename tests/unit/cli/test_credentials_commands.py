@@ -74,6 +74,9 @@ def test_what_cannot_be_done_is_one_line_and_exit_code_2(hall: Path, tmp_path: P
         (("station", "s1"), "'s1' is let in as station already"),
         (("station", "a/b"), "is no name"),
         (("renew", "nobody"), "there is no 'nobody' here"),
+        (("renew", "s1", "--days", "-5"), "--days: must be a number of at least 1, not -5"),
+        (("station", "s9", "--days", "nan"), "--days: must be a number of at least 1, not nan"),
+        (("station", "s9", "--days", "0"), "--days: must be a number of at least 1, not 0"),
         (("init", "hall.lan"), "has an authority already"),
     ):
         assert run(hall, *words) == 2
