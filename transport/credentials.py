@@ -86,17 +86,33 @@ def is_credentials(text: str) -> bool:
     return text.startswith(_FIRST_LINE)
 
 
+_FILES = ("password_file", "ca_file", "cert_file", "key_file")
+
+
 def resolved(broker: BrokerSettings, base_dir: Path) -> BrokerSettings:
-    """Return the settings with what their credentials file says in its place; as they are where they name none.
+    """Return the settings with their files found, and with what their credentials file says in its place.
 
     A host or port that the configuration names itself stands: it is another way to the same broker.
 
+    Args:
+        broker: as configured.
+        base_dir: what relative paths are relative to.
+
     Raises:
-        ConfigurationError: the file cannot be used.
+        ConfigurationError: a file cannot be used.
     """
-    if broker.credentials_file is None:
-        return broker
-    return with_credentials(broker, read(base_dir / broker.credentials_file))
+    if broker.credentials_file is not None:
+        return with_credentials(broker, read(base_dir / broker.credentials_file))
+    named = {key: path for key in _FILES if (path := getattr(broker, key)) is not None}
+    return broker.model_copy(update={key: _readable(key, base_dir / path) for key, path in named.items()})
+
+
+def _readable(key: str, path: Path) -> str:
+    try:
+        with path.open("rb"):
+            return str(path)
+    except OSError as error:
+        raise ConfigurationError(f"broker.{key}: {path}: {(error.strerror or str(error)).lower()}") from None
 
 
 def with_credentials(broker: BrokerSettings, own: Credentials) -> BrokerSettings:

@@ -138,6 +138,7 @@ def station(
 ) -> None:
     """Run a station: the channels of one cycler."""
     from station.config import StationSettings
+    from station.drivers.protocol import DriverConfigurationError
     from station.drivers.registry import load
     from station.service import StationService
     from transport.supervision import Supervisor
@@ -147,16 +148,19 @@ def station(
     log_to_stderr(log_level)
     settings = read_settings(StationSettings, config)
     options = dict(settings.driver.model_extra or {})
-    service = StationService(
-        settings,
-        base_dir=_folder(config),
-        clock=clocks.monotonic_s,
-        utc=clocks.unix_time_s,
-        driver=load(settings.driver.type)(options, str(_folder(config))),
-        version=version("zeroloop"),
-        supervisor=Supervisor(os.environ),
-    )
-    asyncio.run(until_stopped(service.run))
+    try:
+        service = StationService(
+            settings,
+            base_dir=_folder(config),
+            clock=clocks.monotonic_s,
+            utc=clocks.unix_time_s,
+            driver=load(settings.driver.type)(options, str(_folder(config))),
+            version=version("zeroloop"),
+            supervisor=Supervisor(os.environ),
+        )
+        asyncio.run(until_stopped(service.run))
+    except DriverConfigurationError as error:  # a driver does not know where its options stand
+        raise DriverConfigurationError(f"{config}: {error}") from None
 
 
 @app.command()

@@ -181,6 +181,28 @@ def test_a_file_that_is_no_text_is_named_on_one_line(
     assert complaint(capsys, *arguments).endswith("odd.toml: is not UTF-8 text")
 
 
+CHANNEL = "[[channel]]\nid = '1'\ncharge_limit_w = 1.0\ndischarge_limit_w = 1.0\nramp_w_per_s = 1.0\n"
+
+
+@pytest.mark.parametrize("key", ["ca_file", "password_file"])
+def test_a_file_that_the_broker_is_reached_with_and_that_is_missing_is_named(
+    key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "station.toml"
+    file.write_text(f"[station]\nid = 's1'\n[broker]\n{key} = 'nowhere'\n[driver]\ntype = 'simulated'\n{CHANNEL}")
+    line = complaint(capsys, "station", "--config", str(file))
+    assert line == f"zeroloop: broker.{key}: {tmp_path / 'nowhere'}: no such file or directory"
+
+
+def test_what_a_driver_does_not_take_is_named_with_the_file_it_stands_in(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "station.toml"
+    file.write_text(f"[station]\nid = 's1'\n[driver]\ntype = 'simulated'\n{CHANNEL}batery = 5\n")
+    line = complaint(capsys, "station", "--config", str(file))
+    assert line == f"zeroloop: {file}: channel 1: batery: unknown key; did you mean battery?"
+
+
 def test_a_driver_that_is_not_installed_is_named_with_those_that_are(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
