@@ -1,16 +1,18 @@
 """What the load asks of the equalization channels, and which changes to make of it."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
 
 from equalizer.control import holds as channel
 from equalizer.control.cycle import Cycle
 from equalizer.control.image import LoadEdge
-from equalizer.control.lookahead import CLUSTER_S, Course, course, foresee
+from equalizer.control.lookahead import CLUSTER_S, Course, Move, course
+from equalizer.control.plan import planned
 from equalizer.control.reasons import Reason
 from equalizer.control.regulator import STILL, confirm, is_engaged
 from equalizer.control.settings import LEAD_S
-from equalizer.control.state import NEVER_S, ControlState, Look
+from equalizer.control.state import NEVER_S, ControlState, Hold, Look
 from schemas.messages import Policy
 
 PERSIST_S = 1.0
@@ -106,42 +108,59 @@ def _begun(state: ControlState, cycle: Cycle, ahead: Course, mismatch_w: float) 
     settings, now_s = cycle.settings, cycle.now_s
     lead_s = LEAD_S + 0.5 * _slowest_s(cycle)
     free_s = min(channel.unlock_s(cycle.holds[key], settings) for key in cycle.counted)
+    kept = Look(mismatch_w, until_s=free_s - lead_s, passed_over=False, edges=cycle.image.edges)
+    if state.look is not None:
+        kept = replace(kept, moves=state.look.moves, number=state.look.number + 1)
     if free_s > now_s + lead_s:
         # All are locked for so long that nothing could be sent, whatever came out.
-        return Look(mismatch_w, until_s=free_s - lead_s, passed_over=False, edges=cycle.image.edges)
-    may_act = free_s <= now_s and state.engaged and not _ends_by_itself(cycle, ahead, mismatch_w)
+        return kept
+    serves_now = state.engaged and not _ends_by_itself(cycle, ahead, mismatch_w)
+    # Whatever is changed longer than the delay before an edge is free again by then: that needs no preparation.
+    prepares = bool(ahead.times_s) and ahead.times_s[0] <= now_s + settings.delay_s
+    may_act = free_s <= now_s and (serves_now or prepares)
     if not may_act and not _may_send_ahead(cycle, ahead, free_s, now_s + lead_s):
         # Nothing would be changed, whatever came out: what is to be done later is thought over when its time comes.
-        return _look(cycle, ahead, mismatch_w, next_s=inf, again_s=NEVER_S)
-    moves = foresee(now_s, ahead, cycle.units(now_s), settings)
+        return _look(kept, cycle, ahead, next_s=inf, again_s=NEVER_S)
+    moves = planned(now_s, ahead, cycle.units(now_s), settings, before=kept.moves, number=kept.number)
     next_s = inf
     for at_s in sorted({move.at_s for move in moves if move.at_s <= now_s + lead_s}):
         due = [move for move in moves if move.at_s == at_s]
-        if any(cycle.holds[move.key].is_in_doubt for move in due):
-            continue  # had that change got lost, it would be made when it is sent again, and these too soon after it
-        if any(channel.steps_soon(cycle.holds[move.key], now_s) for move in due):
-            continue  # what is sent now may come just after the step, and take it back for a moment
+        if not all(_can_be_told(cycle.holds[move.key], now_s) for move in due):
+            continue
         if at_s <= now_s:
-            if may_act:
+            if may_act and (serves_now or _is_large(cycle, due)):
                 cycle.make(due, now_s, state.cause)
         elif not _is_near_edge(at_s, cycle):
             next_s = min(next_s, at_s)
-        elif abs(ahead.at(at_s) - cycle.total_w(at_s)) > settings.engage_w:
+        elif abs(ahead.at(at_s) - cycle.total_w(at_s)) > settings.engage_w or _is_large(cycle, due):
             cycle.make(due, at_s, Reason.ANNOUNCED)
     again_s = (
         now_s if cycle.changed else min([now_s + LONG_LOOK_S, *(max(move.at_s - lead_s, now_s) for move in moves)])
     )
-    return _look(cycle, ahead, mismatch_w, next_s=next_s, again_s=again_s)
+    return _look(replace(kept, moves=tuple(moves)), cycle, ahead, next_s=next_s, again_s=again_s)
 
 
-def _look(cycle: Cycle, ahead: Course, mismatch_w: float, *, next_s: float, again_s: float) -> Look:
-    """Note a look ahead, and what it passed over."""
-    possible_w = mismatch_w - cycle.shortfall_w(ahead.asked_w[0])
-    return Look(
-        mismatch_w,
+def _can_be_told(hold: Hold, now_s: float) -> bool:
+    """Tell whether a channel can be told of a change now, and others of what belongs to it.
+
+    Had its last change got lost, it would be made when it is sent again, and another too soon after it. What is sent
+    just before a step may come just after it, and take it back for a moment.
+    """
+    return not hold.is_in_doubt and not channel.steps_soon(hold, now_s)
+
+
+def _is_large(cycle: Cycle, due: Sequence[Move]) -> bool:
+    """Tell whether changes are more than corrections within the band: they prepare for what comes."""
+    return any(abs(move.power_w - cycle.holds[move.key].levels[-1].power_w) > cycle.settings.engage_w for move in due)
+
+
+def _look(look: Look, cycle: Cycle, ahead: Course, *, next_s: float, again_s: float) -> Look:
+    """Note for how long a look ahead stands, and what it passed over."""
+    possible_w = look.mismatch_w - cycle.shortfall_w(ahead.asked_w[0])
+    return replace(
+        look,
         until_s=min(cycle.now_s + LOOK_S, next_s),
         passed_over=abs(possible_w) > cycle.settings.release_w and cycle.is_any_free(cycle.now_s),
-        edges=cycle.image.edges,
         again_s=again_s,
     )
 

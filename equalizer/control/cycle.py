@@ -151,7 +151,9 @@ class Cycle:
                 return inf
             for earlier, later in pairwise(hold.levels):
                 if earlier.power_w * move.power_w < 0.0:
-                    clear_s = max(clear_s, later.at_s + CLEAR_S)
+                    # Its order may be on its way for longer than was reckoned with: as long as others' are.
+                    late_s = max(self.holds[move.key].travel_s - hold.reckoned_s, 0.0)
+                    clear_s = max(clear_s, later.at_s + late_s + CLEAR_S)
         return clear_s
 
     def is_any_free(self, at_s: float) -> bool:

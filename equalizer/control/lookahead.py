@@ -3,7 +3,7 @@
 Every change of a channel locks it for the delay. So the loop is played forward over the horizon with many courses of
 action side by side (a beam search over the announced edges): at each edge, or where a channel unlocks between two, it
 holds, or changes one channel, or brings several to 0 W and lets one take over. The course that leaves the least energy
-unbalanced is begun; as the forecast changes, it is thought over.
+unbalanced is what a look begins with, where there is none yet that could be made better (`equalizer.control.plan`).
 """
 
 from bisect import bisect_right
@@ -25,8 +25,6 @@ Indices: TypeAlias = npt.NDArray[np.intp]
 
 CLUSTER_S = 0.5
 """Edges this close together are met as one."""
-CHANGE_PRICE_S = 1.0
-"""A change must save at least the band held for this long."""
 FEW = 4
 """Groups of channels. A search among more is narrower and shorter: it must answer a large loop within milliseconds."""
 BEAM, BEAM_OF_MANY = 240, 64
@@ -125,17 +123,17 @@ def _shared(step: Step, group: Sequence[Unit], settings: ControlSettings) -> lis
     """Share a group's step out; few of its channels change."""
     if len(group) == 1:
         return [Move(step.at_s, group[0].slot.key, step.power_w)]
-    slots = [replace(unit.slot, power_w=_bound_w(unit), locked=False, lowest_w=None, highest_w=None) for unit in group]
+    slots = [replace(unit.slot, power_w=bound_w(unit), locked=False, lowest_w=None, highest_w=None) for unit in group]
     shares = allocate(step.power_w, slots, least_w=settings.release_w)
     return [Move(step.at_s, key, shares.powers_w[key]) for key in shares.changed]
 
 
-def _bound_w(unit: Unit) -> float:
+def bound_w(unit: Unit) -> float:
     """Return what a channel will do when all that it is bound to do has come."""
     return unit.coming[-1][1] if unit.coming else unit.slot.power_w
 
 
-def _range_w(unit: Unit) -> tuple[float, float]:
+def range_w(unit: Unit) -> tuple[float, float]:
     """Return the lowest and the highest that a channel is bound to do."""
     slot = unit.slot
     return (
@@ -157,22 +155,22 @@ class Game:
     ) -> None:
         self.settings = settings
         # What is bound to come counts as done, and is asked for in addition until then.
-        self.powers_w = np.array([[sum(_bound_w(unit) for unit in group)] for group in groups])
+        self.powers_w = np.array([[sum(bound_w(unit) for unit in group)] for group in groups])
         self.unlock_s = np.array([[max(now_s, *(unit.unlock_s for unit in group))] for group in groups])
         self.lowest_w = np.array([[-sum(unit.slot.discharge_limit_w for unit in group)] for group in groups])
         self.highest_w = np.array([[sum(unit.slot.charge_limit_w for unit in group)] for group in groups])
-        charge = np.array([[fmean(_charge(unit.slot) for unit in group)] for group in groups])
+        charge = np.array([[fmean(charge_ratio(unit.slot) for unit in group)] for group in groups])
         self.charge_bias = 0.5 * charge
         """Of the price of a change: up is dearer for what is fuller."""
-        self.price_ws = CHANGE_PRICE_S * settings.engage_w
+        self.price_ws = settings.change_price_ws
         # What serves a battery in the background binds nobody to its sign.
         background = [any(unit.slot.background for unit in group) for group in groups]
         self.sign_w = np.where(background, max(settings.engage_w, SAME_W), SAME_W)[:, None]
         self.curves = [_curve(group) for group in groups]
         self.lossy = any(curve is not None for curve in self.curves)
-        self.fixed_w = sum(_bound_w(unit) for unit in others)
-        self.fixed_pos = any(_range_w(unit)[1] > SAME_W for unit in others)
-        self.fixed_neg = any(_range_w(unit)[0] < -SAME_W for unit in others)
+        self.fixed_w = sum(bound_w(unit) for unit in others)
+        self.fixed_pos = any(range_w(unit)[1] > SAME_W for unit in others)
+        self.fixed_neg = any(range_w(unit)[0] < -SAME_W for unit in others)
         self.beam, self.moments = (BEAM, MOMENTS) if len(groups) <= FEW else (BEAM_OF_MANY, MOMENTS_OF_MANY)
         self.lock_s = settings.delay_s + LOCK_MARGIN_S
         self.same = (
@@ -188,7 +186,7 @@ class Game:
     def _divide(self, now_s: float, ahead: Course, units: Sequence[Unit]) -> None:
         """Cut the horizon into stretches in which nothing changes by itself."""
         comings = [(unit.slot.power_w, unit.coming) for unit in units if unit.coming]
-        edges = _edges(now_s, ahead, self.settings)
+        edges = edges_s(now_s, ahead, self.settings)
         end_s = edges[self.moments] if len(edges) > self.moments else now_s + self.settings.horizon_s
         bound = {time_s for _, coming in comings for time_s, _ in coming if time_s > now_s}
         times_s = [time_s for time_s in sorted({now_s, *edges, *bound}) if time_s < end_s]
@@ -199,10 +197,10 @@ class Game:
             if not self.stretches or abs(asked_w - self.stretches[-1][2]) > large_w:
                 self.stretches.append((begin_s, begin_s, asked_w))  # a moment more: two may change at once
             self.stretches.append((begin_s, until_s, asked_w))
-        awaited = [_awaited(comings, begin_s) if comings else (0.0, 0.0, 0.0) for begin_s, _, _ in self.stretches]
-        self.later_w = [later_w for later_w, _, _ in awaited]
-        self.neg = [lowest_w < -SAME_W for _, lowest_w, _ in awaited]
-        self.pos = [highest_w > SAME_W for _, _, highest_w in awaited]
+        waits = [awaited(comings, begin_s) if comings else (0.0, 0.0, 0.0) for begin_s, _, _ in self.stretches]
+        self.later_w = [later_w for later_w, _, _ in waits]
+        self.neg = [lowest_w < -SAME_W for _, lowest_w, _ in waits]
+        self.pos = [highest_w > SAME_W for _, _, highest_w in waits]
         asks_w = np.array([asked_w for _, _, asked_w in self.stretches])
         self.lock_w = LOCK_PRICE_S * float(np.abs(np.diff(asks_w)).mean()) if len(asks_w) > 1 else 0.0
         self.levels_w = self._levels_w()
@@ -461,7 +459,7 @@ def _curve(group: Sequence[Unit]) -> tuple[list[float], list[float]] | None:
     return [power_w for power_w, _ in curve], [ratio for _, ratio in curve]
 
 
-def _edges(now_s: float, ahead: Course, settings: ControlSettings) -> list[float]:
+def edges_s(now_s: float, ahead: Course, settings: ControlSettings) -> list[float]:
     """Return when what is asked will differ by more than it is worth to change one channel more."""
     times_s: list[float] = []
     level_w = ahead.at(now_s)
@@ -472,7 +470,7 @@ def _edges(now_s: float, ahead: Course, settings: ControlSettings) -> list[float
     return times_s
 
 
-def _awaited(
+def awaited(
     comings: Sequence[tuple[float, tuple[tuple[float, float], ...]]], at_s: float
 ) -> tuple[float, float, float]:
     """Return what is bound to come after a time: by how much all together, and the lowest and highest on the way."""
@@ -486,7 +484,7 @@ def _awaited(
     return later_w, lowest_w, highest_w
 
 
-def _charge(slot: Slot) -> float:
+def charge_ratio(slot: Slot) -> float:
     """Return how far a battery's charge is above the middle."""
     return (slot.soc_ratio if slot.soc_ratio is not None else MIDDLE_SOC_RATIO) - MIDDLE_SOC_RATIO
 

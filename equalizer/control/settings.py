@@ -20,6 +20,8 @@ LOCK_MARGIN_S = 0.3
 """Two setpoints may travel differently long; what arrives is still `delay_s` apart."""
 LEAD_S = 1.5
 """A change for an announced edge goes out this long before it (and half the ramp)."""
+CHANGE_PRICE_S = 1.5
+"""A change must save at least the band held for this long."""
 RELEASE_RATIO = 0.3
 """With `engage_w = "auto"`, `release_w` is this part of it."""
 
@@ -63,6 +65,11 @@ class ControlSettings:
     def horizon_s(self) -> float:
         """How far ahead announced changes are looked at."""
         return max(HORIZON_S, HORIZON_DELAYS * self.delay_s)
+
+    @property
+    def change_price_ws(self) -> float:
+        """What a change must save at least."""
+        return CHANGE_PRICE_S * self.engage_w
 
     @property
     def certain_s(self) -> float:

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 from equalizer.control.band import UNMEASURED, Band
 from equalizer.control.image import ChannelKey, EqualizationView, LoadEdge
+from equalizer.control.lookahead import Move
 from equalizer.control.losses import LOSSLESS, Efficiency
 from equalizer.control.reasons import Reason
 from equalizer.control.regulator import STILL, Confirmation
@@ -140,6 +141,10 @@ class Look:
     """What was announced ahead then."""
     again_s: float = NEVER_S
     """When it must be thought over, even if nothing differs."""
+    moves: tuple[Move, ...] = ()
+    """The best course of action that was found."""
+    number: int = 0
+    """Looks before it, since something had to be balanced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

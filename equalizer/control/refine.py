@@ -1,0 +1,265 @@
+"""A course of action made better: one channel after another gets the best that it can do beside the others.
+
+What is known ahead is cut into stretches; a plan is what each channel does in each. What the others do being given, the
+best for one channel is found exactly, by dynamic programming over its changes: which of the powers that are asked of
+it, from which stretch to which, with the delay between. When no channel gains alone any more, the plan is shaken: what
+is asked is falsified for a while, or a sign is forced; then it is brought to rest again. Many are shaken at once, as
+rows of arrays. Whoever begins with the best plan of the look before keeps what was found, and makes it better.
+"""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Singles: TypeAlias = npt.NDArray[np.float32]
+Flags: TypeAlias = npt.NDArray[np.bool_]
+Indices: TypeAlias = npt.NDArray[np.intp]
+Curve: TypeAlias = tuple[list[float], list[float]]
+"""Efficiency by power: powers (W, rising), and ratios."""
+
+ROWS = 12
+"""Plans that are tried side by side; the first is not shaken."""
+ROUNDS = 2
+"""How often every channel gets its best, after plans were shaken."""
+LEVELS = 40
+"""Powers that are tried for a channel: so many of those that are asked of it, by rank; with 0 W and its present one."""
+BARRED_RATIO = 100.0
+"""Two channels of opposite signs count as so much left over, of the widest range of a channel."""
+SHAKEN_DELAYS = (0.2, 2.7)
+"""For how long a plan is shaken, in delays."""
+FALSIFIED_RATIO = (0.015, 0.225)
+"""By how much what is asked is falsified, of the widest range of a channel."""
+FALSIFIED_STRETCHES = 3
+"""So many in a row are falsified alike."""
+FORCED_SHARE = 0.35
+"""Part of the plans in which a sign is forced."""
+LOSS_PRICE_RATIO = 0.5
+"""All of a power lost, or a battery full or empty, weighs as much as this part of a change."""
+LEAST_W = 1.0
+"""Less than this is 0 W."""
+SAME_S = 1e-6
+SAME_WS = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is asked in every stretch, and of whom: K channels, n stretches."""
+
+    times_s: Floats
+    """When each stretch begins; and the end of the last."""
+    asked_w: Floats
+    """Of all together, by stretch."""
+    no_positive: Flags
+    """By stretch: somebody who takes no part is below 0 W."""
+    no_negative: Flags
+    powers_w: Floats
+    """What each channel does until it is changed."""
+    unlock_s: Floats
+    lowest_w: Floats
+    highest_w: Floats
+    sign_w: Floats
+    """A power up to this binds nobody to its sign."""
+    price_ws: float
+    """Of a change."""
+    charge: Floats
+    """By how much each battery is above the middle; a ratio."""
+    curves: tuple[Curve | None, ...]
+    lock_s: float
+    """Between two changes of a channel."""
+
+    @property
+    def spans_s(self) -> Floats:
+        """How long each stretch is."""
+        return np.diff(self.times_s)
+
+    @property
+    def widest_w(self) -> float:
+        """The widest range of a channel."""
+        return float(np.max(self.highest_w - self.lowest_w))
+
+    def costs_ws(self, plans_w: Floats) -> Floats:
+        """Return what plans (rows, channels, stretches) leave over, with the price of their changes."""
+        above, below = (plans_w > self.sign_w[:, None]).any(axis=1), (plans_w < -self.sign_w[:, None]).any(axis=1)
+        barred = (above & (below | self.no_positive)) | (below & self.no_negative)
+        left_w = np.abs(self.asked_w - plans_w.sum(axis=1)) + BARRED_RATIO * self.widest_w * barred
+        costs_ws = left_w @ self.spans_s
+        for column, present_w in enumerate(self.powers_w):
+            levels_w = plans_w[:, column]
+            changed = np.diff(levels_w, axis=1, prepend=present_w) != 0.0
+            costs_ws = costs_ws + np.where(changed, self.prices_ws(levels_w, column), 0.0).sum(axis=1)
+        return np.asarray(costs_ws)
+
+    def prices_ws(self, levels_w: Floats, column: int) -> Floats:
+        """Return what it costs to bring a channel to powers, what that does to its charge and what is lost included."""
+        dear = self.charge[column] * levels_w / max(self.highest_w[column] - self.lowest_w[column], LEAST_W)
+        curve = self.curves[column]
+        if curve is not None:
+            dear = dear + np.where(levels_w == 0.0, 0.0, 1.0 - np.interp(np.abs(levels_w), *curve))
+        return np.asarray(self.price_ws * (1.0 + LOSS_PRICE_RATIO * dear))
+
+
+def refined(task: Task, plan_w: Floats, number: int) -> Floats:
+    """Return the best plan that is found (channels, stretches): no worse than the one given.
+
+    Args:
+        task: what is to be done.
+        plan_w: the plan to begin with; it must keep the locks.
+        number: the seed of what is tried.
+    """
+    random = np.random.default_rng(number)
+    plans_w = _shaken(task, np.repeat(plan_w[None], ROWS, axis=0), random)
+    for _ in range(ROUNDS):
+        for column in random.permutation(len(plan_w)).tolist():
+            plans_w[:, column] = _best(task, column, _wanted_w(task, plans_w, column), _barred(task, plans_w, column))
+    costs_ws = task.costs_ws(plans_w)
+    best = int(np.argmin(costs_ws))
+    return plans_w[best] if costs_ws[best] < task.costs_ws(plan_w[None])[0] - SAME_WS else plan_w
+
+
+def _shaken(task: Task, plans_w: Floats, random: np.random.Generator) -> Floats:
+    """Shake all plans but the first: what is asked of some channels is falsified for a while, or a sign is forced."""
+    rows, channels, stretches = plans_w.shape
+    for_s: Floats = task.lock_s * random.uniform(*SHAKEN_DELAYS, (rows,))
+    from_s: Floats = random.uniform(task.times_s[0] - for_s, task.times_s[-1])
+    middles_s = 0.5 * (task.times_s[1:] + task.times_s[:-1])
+    there = (middles_s > from_s[:, None]) & (middles_s < (from_s + for_s)[:, None])
+    there[0] = False
+    forced: Flags = random.random((rows,)) < FORCED_SHARE
+    sign: Indices = random.integers(-1, 2, (rows,), dtype=np.intp)
+    not_above, not_below = _forced(task, plans_w, there & forced[:, None], sign)
+    plans_w = np.where(not_above[:, None], np.minimum(plans_w, 0.0), plans_w)
+    plans_w = np.where(not_below[:, None], np.maximum(plans_w, 0.0), plans_w)
+    size_w: Floats = task.widest_w * random.uniform(*FALSIFIED_RATIO, (rows,))
+    for column in random.permutation(channels).tolist():
+        noise = random.uniform(-1.0, 1.0, (rows, -(-stretches // FALSIFIED_STRETCHES)))
+        noise = np.repeat(noise, FALSIFIED_STRETCHES, axis=1)[:, :stretches]
+        every_other: Flags = random.integers(0, 2, (rows,), dtype=np.bool_)
+        falsified = there & (every_other & ~forced)[:, None]
+        wanted_w = _wanted_w(task, plans_w, column) + falsified * size_w[:, None] * noise
+        no_positive, no_negative = _barred(task, plans_w, column)
+        plans_w[:, column] = _best(task, column, wanted_w, (no_positive | not_above, no_negative | not_below))
+    return plans_w
+
+
+def _forced(task: Task, plans_w: Floats, there: Flags, sign: Indices) -> tuple[Flags, Flags]:
+    """Return where channels must not be above 0 W, and where not below, by row and stretch.
+
+    In some stretches a sign is forced, or 0 W; in the others of these rows, the signs stay.
+    """
+    above, below = (plans_w > task.sign_w[:, None]).any(axis=1), (plans_w < -task.sign_w[:, None]).any(axis=1)
+    shaken = there.any(axis=1, keepdims=True)
+    not_above = np.where(there, sign[:, None] <= 0, below & shaken)
+    not_below = np.where(there, sign[:, None] >= 0, above & shaken)
+    return not_above, not_below
+
+
+def _wanted_w(task: Task, plans_w: Floats, column: int) -> Floats:
+    """Return what the others leave over for a channel."""
+    wanted_w: Floats = task.asked_w - (plans_w.sum(axis=1) - plans_w[:, column])
+    return wanted_w
+
+
+def _barred(task: Task, plans_w: Floats, column: int) -> tuple[Flags, Flags]:
+    """Return where a channel must not be above 0 W, and where not below, because of the others."""
+    above, below = plans_w > task.sign_w[:, None], plans_w < -task.sign_w[:, None]
+    above[:, column] = below[:, column] = False
+    return below.any(axis=1) | task.no_positive, above.any(axis=1) | task.no_negative
+
+
+def _best(task: Task, column: int, wanted_w: Floats, barred: tuple[Flags, Flags]) -> Floats:
+    """Return the best that a channel can do (rows, stretches); exact among the levels that are tried.
+
+    Single precision: what is left over within a minute is known well enough.
+    """
+    levels_w = _levels_w(task, column, wanted_w)
+    sums_ws = _sums_ws(task, column, wanted_w, levels_w, barred)
+    times_s = task.times_s
+    stretches = len(times_s) - 1
+    last = np.searchsorted(times_s, times_s - task.lock_s + SAME_S, side="right") - 1
+    last = np.minimum(last, np.arange(-1, stretches))
+    """The last moment at which the change before one at each moment may have been made; -1: none."""
+    first = int(np.searchsorted(times_s, task.unlock_s[column] - SAME_S))
+    prices_ws = task.prices_ws(levels_w.astype(np.float64), column).astype(np.float32)
+    # changed_ws[j]: the least up to a change at j. begun_ws[j + 1]: the least with a level that was begun at j or
+    # before, without what that leaves over up to then.
+    changed_ws = np.full((stretches + 1, len(levels_w)), np.inf, dtype=np.float32)
+    begun_ws = np.empty((stretches + 1, *levels_w.shape), dtype=np.float32)
+    begun_ws[:2] = np.inf
+    if first == 0:
+        changed_ws[0], begun_ws[1] = 0.0, prices_ws
+    at = 1
+    while at < stretches:  # all moments at once whose predecessors are known
+        until = min(max(int(np.searchsorted(last, at)), at + 1), stretches)
+        ways_ws = (sums_ws[at:until] + begun_ws[last[at:until] + 1]).min(axis=2)
+        held = min(max(at, first), until)
+        np.minimum(ways_ws[held - at :], sums_ws[held:until, :, 0], out=ways_ws[held - at :])
+        changed_ws[at:until] = ways_ws
+        begun = begun_ws[at + 1 : until + 1]
+        np.subtract(ways_ws[:, :, None], sums_ws[at:until], out=begun)
+        begun += prices_ws
+        np.minimum(begun[0], begun_ws[at], out=begun[0])
+        np.minimum.accumulate(begun, axis=0, out=begun)
+        at = until
+    best_w = _traced(sums_ws, begun_ws, changed_ws, levels_w=levels_w, last=last, first=first).astype(np.float64)
+    present_w = task.powers_w[column]
+    best_w[np.abs(best_w) < LEAST_W] = 0.0
+    best_w[np.abs(best_w - present_w) < LEAST_W] = present_w
+    return best_w
+
+
+def _levels_w(task: Task, column: int, wanted_w: Floats) -> Singles:
+    """Return the powers that are tried, by row: the present one, 0 W, and what is asked.
+
+    The best power for a while is the median of what is asked in it, and so one of the powers asked.
+    """
+    rows, stretches = wanted_w.shape
+    ranked_w = np.sort(np.clip(wanted_w, task.lowest_w[column], task.highest_w[column]), axis=1)
+    tried = np.linspace(0, stretches - 1, min(LEVELS, stretches)).round().astype(np.intp)
+    levels_w = np.empty((rows, len(tried) + 2), dtype=np.float32)
+    levels_w[:, 0], levels_w[:, 1], levels_w[:, 2:] = task.powers_w[column], 0.0, ranked_w[:, tried]
+    return levels_w
+
+
+def _sums_ws(task: Task, column: int, wanted_w: Floats, levels_w: Singles, barred: tuple[Flags, Flags]) -> Singles:
+    """Return what each level leaves over from the beginning up to each moment: (moments, rows, levels)."""
+    spans_s = task.spans_s.astype(np.float32)
+    sums_ws = np.zeros((len(spans_s) + 1, *levels_w.shape), dtype=np.float32)
+    left_ws = sums_ws[1:]
+    np.subtract(wanted_w.T.astype(np.float32)[:, :, None], levels_w, out=left_ws)
+    np.abs(left_ws, out=left_ws)
+    left_ws *= spans_s[:, None, None]
+    barred_ws = np.float32(BARRED_RATIO * task.widest_w) * spans_s
+    sign_w = task.sign_w[column]
+    for where, binds in zip(barred, (levels_w > sign_w, levels_w < -sign_w), strict=True):
+        for at in np.flatnonzero(where.any(axis=0)):
+            left_ws[at] += (where[:, at] * barred_ws[at])[:, None] * binds
+    np.add.accumulate(left_ws, axis=0, out=left_ws)
+    return sums_ws
+
+
+def _traced(
+    sums_ws: Singles, begun_ws: Singles, changed_ws: Singles, *, levels_w: Singles, last: Indices, first: int
+) -> Singles:
+    """Return the powers that lead to the least cost (rows, stretches), found from the end back."""
+    stretches, rows = len(sums_ws) - 1, np.arange(len(levels_w))
+    moments = np.arange(stretches + 1)
+    powers_w = np.repeat(levels_w[:, :1], stretches, axis=1)
+    # The last level may end at any moment after it was begun; it was not changed again.
+    until, latest = np.full(len(rows), stretches), np.full(len(rows), stretches - 1)
+    while True:
+        ways_ws = sums_ws[until, rows] + begun_ws[latest + 1, rows]
+        level = ways_ws.argmin(axis=1)
+        held_ws = np.where((until >= first) | (until == stretches), sums_ws[until, rows, 0], np.inf)
+        moved = (ways_ws[rows, level] < held_ws) & (until > 0)
+        if not moved.any():
+            return powers_w
+        since_ws = changed_ws - sums_ws[:, rows, level]
+        since_ws[moments[:, None] > latest] = np.inf
+        since = since_ws.argmin(axis=0)
+        inside = moved[:, None] & (moments[:-1] >= since[:, None]) & (moments[:-1] < until[:, None])
+        powers_w = np.where(inside, levels_w[rows, level][:, None], powers_w)
+        until = np.where(moved, since, 0)
+        latest = last[until]
