@@ -87,7 +87,7 @@ class Search(NamedTuple):
     bench: Bench
 
 
-def _compiled(function: Made) -> Made:
+def natively(function: Made) -> Made:
     """Have a function compiled at its first call; kept for the next process. The decorator itself has no types."""
     return cast("Made", numba.njit(cache=True)(function))
 
@@ -157,7 +157,7 @@ def _bench(game: Game) -> Bench:
     )
 
 
-@_compiled
+@natively
 def _searched(search: Search) -> int:
     """Search stretch by stretch; return the best row after the last."""
     task, rows, bench = search
@@ -181,7 +181,7 @@ def _searched(search: Search) -> int:
     return best_row
 
 
-@_compiled
+@natively
 def _locked_s(unlocks_s: Floats, row: int, at_s: float) -> float:
     locked_s: float = max(unlocks_s[row, 0] - at_s, 0.0)
     for column in range(1, unlocks_s.shape[1]):
@@ -189,7 +189,7 @@ def _locked_s(unlocks_s: Floats, row: int, at_s: float) -> float:
     return locked_s
 
 
-@_compiled
+@natively
 def _weighed(n: int, count: int, search: Search) -> int:
     """Note what the columns of each row may do; return how many pairs of them may change."""
     task, rows, bench = search
@@ -238,7 +238,7 @@ def _weighed(n: int, count: int, search: Search) -> int:
     return pairs
 
 
-@_compiled
+@natively
 def _priced(n: int, count: int, pairs: int, search: Search) -> int:
     """Reckon what it costs each row to hold, and then what each way costs; return how many there are."""
     task, rows, bench = search
@@ -278,7 +278,7 @@ def _priced(n: int, count: int, pairs: int, search: Search) -> int:
     return ways
 
 
-@_compiled
+@natively
 def _kept(n: int, ways: int, search: Search) -> int:
     """Go the ways of the lowest rank, one of each that come to the same; return how many rows that makes."""
     task, rows, bench = search
@@ -326,7 +326,7 @@ def _kept(n: int, ways: int, search: Search) -> int:
     return made
 
 
-@_compiled
+@natively
 def _heaped(ways: int, above: float, most: float, figures: Floats, heap: Ints) -> int:
     """Order ways of a range of ranks so that the first of the lowest is on top; return how many there are."""
     waiting = 0
@@ -339,7 +339,7 @@ def _heaped(ways: int, above: float, most: float, figures: Floats, heap: Ints) -
     return waiting
 
 
-@_compiled
+@natively
 def _likely(ways: int, beam: int, figures: Floats) -> float:
     """Return a rank that somewhat more ways than are kept are below, by a sample of them."""
     some = np.empty(SAMPLE)
@@ -353,7 +353,7 @@ def _likely(ways: int, beam: int, figures: Floats) -> float:
     return float(some[place]) if place < SAMPLE else np.inf
 
 
-@_compiled
+@natively
 def _settle(top: int, count: int, figures: Floats, heap: Ints) -> None:
     """Let a way go down to its place."""
     way = heap[top]

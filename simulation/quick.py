@@ -13,7 +13,8 @@ def hurry(virtual_s: float) -> None:
     if virtual_s < LONG_S:
         return
     try:
-        from simulation import compiled  # noqa: PLC0415 - an extra, and slow to import
+        from simulation import answers, compiled  # noqa: PLC0415 - an extra, and slow to import
     except (ImportError, RuntimeError):
         return  # it is not there, or has nowhere to keep what it compiles: then as a server does it
     compiled.use()
+    answers.use()

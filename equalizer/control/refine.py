@@ -170,26 +170,63 @@ def _barred(task: Task, plans_w: Floats, column: int) -> tuple[Flags, Flags]:
 
 
 def _best(task: Task, column: int, wanted_w: Floats, barred: tuple[Flags, Flags]) -> Floats:
-    """Return the best that a channel can do (rows, stretches); exact among the levels that are tried.
-
-    Single precision: what is left over within a minute is known well enough.
-    """
+    """Return the best that a channel can do (rows, stretches); exact among the levels that are tried."""
     levels_w = _levels_w(task, column, wanted_w)
-    sums_ws = _sums_ws(task, column, wanted_w, levels_w, barred)
-    times_s = task.times_s
-    stretches = len(times_s) - 1
+    times_s, sign_w = task.times_s, task.sign_w[column]
     last = np.searchsorted(times_s, times_s - task.lock_s + SAME_S, side="right") - 1
-    last = np.minimum(last, np.arange(-1, stretches))
-    """The last moment at which the change before one at each moment may have been made; -1: none."""
-    first = int(np.searchsorted(times_s, task.unlock_s[column] - SAME_S))
-    prices_ws = task.prices_ws(levels_w.astype(np.float64), column).astype(np.float32)
+    spans_s = task.spans_s.astype(np.float32)
+    best_w = answered(
+        Question(
+            wanted_w=wanted_w.astype(np.float32),
+            levels_w=levels_w,
+            spans_s=spans_s,
+            barred=barred,
+            binds=(levels_w > sign_w, levels_w < -sign_w),
+            barred_ws=np.float32(BARRED_RATIO * task.widest_w) * spans_s,
+            prices_ws=task.prices_ws(levels_w.astype(np.float64), column).astype(np.float32),
+            last=np.minimum(last, np.arange(-1, len(spans_s))),
+            first=int(np.searchsorted(times_s, task.unlock_s[column] - SAME_S)),
+        )
+    ).astype(np.float64)
+    present_w = task.powers_w[column]
+    best_w[np.abs(best_w) < LEAST_W] = 0.0
+    best_w[np.abs(best_w - present_w) < LEAST_W] = present_w
+    return best_w
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of one channel, by row. Single precision: what is left over in a minute is known well enough."""
+
+    wanted_w: Singles
+    levels_w: Singles
+    """That are tried; the first is the present one."""
+    spans_s: Singles
+    barred: tuple[Flags, Flags]
+    """Where it must not be above 0 W, and where not below."""
+    binds: tuple[Flags, Flags]
+    """Which levels are above 0 W, and which below."""
+    barred_ws: Singles
+    """What that counts as, by stretch."""
+    prices_ws: Singles
+    """Of each level, when it is begun."""
+    last: Indices
+    """The last moment at which the change before one at each moment may have been made; -1: there is none."""
+    first: int
+    """The first moment at which it may be changed."""
+
+
+def answer(question: Question) -> Singles:
+    """Return the powers that lead to the least cost (rows, stretches), by dynamic programming over the moments."""
+    sums_ws, last, first = _sums_ws(question), question.last, question.first
+    stretches, rows = len(sums_ws) - 1, len(question.levels_w)
     # changed_ws[j]: the least up to a change at j. begun_ws[j + 1]: the least with a level that was begun at j or
     # before, without what that leaves over up to then.
-    changed_ws = np.full((stretches + 1, len(levels_w)), np.inf, dtype=np.float32)
-    begun_ws = np.empty((stretches + 1, *levels_w.shape), dtype=np.float32)
+    changed_ws = np.full((stretches + 1, rows), np.inf, dtype=np.float32)
+    begun_ws = np.empty(sums_ws.shape, dtype=np.float32)
     begun_ws[:2] = np.inf
     if first == 0:
-        changed_ws[0], begun_ws[1] = 0.0, prices_ws
+        changed_ws[0], begun_ws[1] = 0.0, question.prices_ws
     at = 1
     while at < stretches:  # all moments at once whose predecessors are known
         until = min(max(int(np.searchsorted(last, at)), at + 1), stretches)
@@ -199,15 +236,15 @@ def _best(task: Task, column: int, wanted_w: Floats, barred: tuple[Flags, Flags]
         changed_ws[at:until] = ways_ws
         begun = begun_ws[at + 1 : until + 1]
         np.subtract(ways_ws[:, :, None], sums_ws[at:until], out=begun)
-        begun += prices_ws
+        begun += question.prices_ws
         np.minimum(begun[0], begun_ws[at], out=begun[0])
         np.minimum.accumulate(begun, axis=0, out=begun)
         at = until
-    best_w = _traced(sums_ws, begun_ws, changed_ws, levels_w=levels_w, last=last, first=first).astype(np.float64)
-    present_w = task.powers_w[column]
-    best_w[np.abs(best_w) < LEAST_W] = 0.0
-    best_w[np.abs(best_w - present_w) < LEAST_W] = present_w
-    return best_w
+    return _traced(sums_ws, begun_ws, changed_ws, levels_w=question.levels_w, last=last, first=first)
+
+
+answered = answer
+"""Who answers: long halls in virtual time have it done by compiled code."""
 
 
 def _levels_w(task: Task, column: int, wanted_w: Floats) -> Singles:
@@ -223,19 +260,16 @@ def _levels_w(task: Task, column: int, wanted_w: Floats) -> Singles:
     return levels_w
 
 
-def _sums_ws(task: Task, column: int, wanted_w: Floats, levels_w: Singles, barred: tuple[Flags, Flags]) -> Singles:
+def _sums_ws(question: Question) -> Singles:
     """Return what each level leaves over from the beginning up to each moment: (moments, rows, levels)."""
-    spans_s = task.spans_s.astype(np.float32)
-    sums_ws = np.zeros((len(spans_s) + 1, *levels_w.shape), dtype=np.float32)
+    sums_ws = np.zeros((len(question.spans_s) + 1, *question.levels_w.shape), dtype=np.float32)
     left_ws = sums_ws[1:]
-    np.subtract(wanted_w.T.astype(np.float32)[:, :, None], levels_w, out=left_ws)
+    np.subtract(question.wanted_w.T[:, :, None], question.levels_w, out=left_ws)
     np.abs(left_ws, out=left_ws)
-    left_ws *= spans_s[:, None, None]
-    barred_ws = np.float32(BARRED_RATIO * task.widest_w) * spans_s
-    sign_w = task.sign_w[column]
-    for where, binds in zip(barred, (levels_w > sign_w, levels_w < -sign_w), strict=True):
+    left_ws *= question.spans_s[:, None, None]
+    for where, binds in zip(question.barred, question.binds, strict=True):
         for at in np.flatnonzero(where.any(axis=0)):
-            left_ws[at] += (where[:, at] * barred_ws[at])[:, None] * binds
+            left_ws[at] += (where[:, at] * question.barred_ws[at])[:, None] * binds
     np.add.accumulate(left_ws, axis=0, out=left_ws)
     return sums_ws
 

@@ -3,14 +3,17 @@
 from math import pi, sin
 from random import Random
 
+import numpy as np
 import pytest
 
 from equalizer.control.allocation import Slot
 from equalizer.control.lookahead import Course, Game, Unit
+from equalizer.control.refine import Question, answer
 from equalizer.control.settings import ControlSettings
 from simulation import quick
 
 compiled = pytest.importorskip("simulation.compiled", reason="needs the extra `simulation`")
+answers = pytest.importorskip("simulation.answers", reason="needs the extra `simulation`")
 
 
 def game(luck: Random) -> Game:
@@ -65,7 +68,36 @@ def test_compiled_code_finds_the_same_courses() -> None:
 def test_short_runs_do_not_wait_for_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     used: list[bool] = []
     monkeypatch.setattr(compiled, "use", lambda: used.append(True))
+    monkeypatch.setattr(answers, "use", lambda: used.append(True))
     quick.hurry(60.0)
     assert not used
     quick.hurry(3600.0)
     assert used
+
+
+def question(luck: Random) -> Question:
+    """Any channel beside any others: barred here and there, locked at first or not."""
+    stretches, rows = luck.choice([1, 2, 9, 60]), 6
+    drawn = np.random.default_rng(luck.randrange(10**6))
+    times_s = np.cumsum([0.0, *(luck.uniform(0.1, 3.0) for _ in range(stretches))])
+    wanted_w = drawn.uniform(-2e5, 2e5, (rows, stretches)).astype(np.float32)
+    levels_w = drawn.choice([0.0, -1e5, 3e4, 8e4, 1.5e5, -2e4, 5e3], (rows, 12)).astype(np.float32)
+    spans_s = np.diff(times_s).astype(np.float32)
+    last = np.searchsorted(times_s, times_s - luck.choice([0.3, 4.0, 15.3]), side="right") - 1
+    return Question(
+        wanted_w=wanted_w,
+        levels_w=levels_w,
+        spans_s=spans_s,
+        barred=(drawn.random((rows, stretches)) < 0.1, drawn.random((rows, stretches)) < 0.1),
+        binds=(levels_w > 0.0, levels_w < 0.0),
+        barred_ws=np.float32(3e7) * spans_s,
+        prices_ws=drawn.uniform(1e3, 3e3, levels_w.shape).astype(np.float32),
+        last=np.minimum(last, np.arange(-1, stretches)),
+        first=luck.choice([0, 0, 1, min(3, stretches)]),
+    )
+
+
+def test_compiled_code_gives_the_same_answers() -> None:
+    for seed in range(200):
+        asked = question(Random(seed))  # noqa: S311 - drawn again from the same seed
+        assert np.array_equal(answers.answer(asked), answer(asked)), seed
