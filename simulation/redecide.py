@@ -77,11 +77,23 @@ def decided(rows: Iterable[Row], settings: EqualizerSettings, length_s: float) -
     return [_told(change) for change in server.changes if change.kind == "change"]
 
 
-def agreement(recording: Recording, rows: list[Row], control: ControlSection, length_s: float) -> tuple[int, int]:
-    """Return how many of the recorded changes are decided again, and how many were recorded."""
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far today's control decides what was decided."""
+
+    met: int
+    """Of the recorded changes, those that are decided again."""
+    recorded: int
+    is_amid: bool
+    """The recording begins amid the server's work: what the control remembered then is not known, and what it decides
+    later rests on that."""
+
+
+def agreement(recording: Recording, rows: list[Row], control: ControlSection, length_s: float) -> Agreement:
+    """Hold what today's control decides against the recorded changes."""
     was = [one for one in recorded(rows) if one.at_s <= length_s]
     if not was:
-        return 0, 0
+        return Agreement(0, 0, is_amid=False)
     now: dict[tuple[str, str], list[Told]] = defaultdict(list)
     for one in decided(rows, _settings(recording, control), length_s + NEAR_S):
         now[one.station, one.channel].append(one)
@@ -92,7 +104,20 @@ def agreement(recording: Recording, rows: list[Row], control: ControlSection, le
         if found is not None:
             others.remove(found)
             met += 1
-    return met, len(was)
+    return Agreement(met, len(was), _is_amid(rows))
+
+
+def _is_amid(rows: Iterable[Row]) -> bool:
+    """Tell whether setpoints had been sent before the recording began: a server counts them from 1, by channel."""
+    firsts: dict[str, int] = {}
+    for row in rows:
+        address = topics.parse(row.topic)
+        if isinstance(address, ChannelAddress) and address.leaf is ChannelTopic.SETPOINT and not row.retained:
+            try:
+                firsts.setdefault(row.topic, decode(Setpoint, row.payload).seq)
+            except MalformedError:
+                continue
+    return any(seq > 1 for seq in firsts.values())
 
 
 def _settings(recording: Recording, control: ControlSection) -> EqualizerSettings:

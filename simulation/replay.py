@@ -20,7 +20,7 @@ from simulation.clock import BEGIN_S, TICK_S
 from simulation.families import channels
 from simulation.hall import Hall
 from simulation.loads import Sent
-from simulation.redecide import agreement
+from simulation.redecide import Agreement, agreement
 from simulation.run import SLICE_S, Contest, Progress, Result
 from simulation.scenario import (
     LEAST_S,
@@ -117,7 +117,7 @@ def replay(
     duration_s: float | None = None,
     only: tuple[str, ...] = (),
     progress: Progress = lambda passed_s: None,  # noqa: ARG005 - nobody looks
-) -> tuple[Scenario, tuple[Result, ...], tuple[int, int]]:
+) -> tuple[Scenario, tuple[Result, ...], Agreement]:
     """Run a recording's loads against the recorded settings, without plans, with one global correction, and others'.
 
     Args:

@@ -1,13 +1,14 @@
 """Runs a scenario and leaves its results in a folder."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from recording.writer import SUFFIX
 from schemas.settings import ConfigurationError
 from simulation import tables
 from simulation.plant.run import compete as compete_as_traces
+from simulation.redecide import Agreement
 from simulation.replay import replay
 from simulation.run import Progress, Result, compete
 from simulation.scenario import Plant, Scenario, read
@@ -22,8 +23,8 @@ class Outcome:
     seed: int
     results: tuple[Result, ...]
     scores: tuple[Score, ...]
-    decided_again: tuple[int, int] | None = None
-    """Of a recording: how many of the recorded changes today's control decides again, of how many."""
+    decided_again: Agreement | None = None
+    """Of a recording: how many of the recorded changes today's control decides again."""
 
 
 def simulate(
@@ -89,7 +90,7 @@ def _summary(outcome: Outcome) -> dict[str, object]:
     return {
         "title": outcome.scenario.title,
         "seed": outcome.seed,
-        "decided_again": outcome.decided_again,
+        "decided_again": None if outcome.decided_again is None else asdict(outcome.decided_again),
         "variants": [
             {
                 **one.table(),

@@ -51,9 +51,12 @@ def run(
         )
     write(outcome, out)
     console.print(_table(outcome))
-    met, recorded = outcome.decided_again or (0, 0)
-    if recorded > 0:
-        console.print(f"Of {recorded} recorded changes, today's control makes {met} again on the same messages.")
+    again = outcome.decided_again
+    if again is not None and again.recorded > 0:
+        amid = " It began amid the equalizer's work: what that remembered is not in it." if again.is_amid else ""
+        console.print(
+            f"Of {again.recorded} recorded changes, today's control makes {again.met} again on the same messages.{amid}"
+        )
     console.print(f"{out / 'report.html'}, summary.json, trace.parquet, changes.csv", highlight=False)
 
 

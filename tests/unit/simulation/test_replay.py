@@ -1,6 +1,8 @@
 """A recording replayed: the controller decides as it was recorded, and otherwise under other settings."""
 
+from collections import defaultdict
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -78,7 +80,8 @@ def written(
     writer = Writer(folder / "hall.parquet")
     settings = result.settings.model_dump_json(include={"control"}).encode()
     writer.add(0.0, 0.0, SETTINGS_TOPIC, settings, retained=False)
-    heard += [_setpoint(number, order) for number, order in enumerate(result.orders)]
+    numbers: dict[tuple[str, str], count[int]] = defaultdict(lambda: count(1))
+    heard += [_setpoint(next(numbers[order.station, order.channel]), order) for order in result.orders]
     for at_s, topic, payload in sorted(heard, key=lambda message: message[0]):
         writer.add(at_s - BEGIN_S, at_s, topic, payload, retained=False)
     writer.finish()
@@ -109,10 +112,12 @@ def test_on_the_messages_that_it_heard_the_control_decides_every_single_thing_ag
     again = decided(rows, live.settings, 600.0)
     assert [(one.channel, one.steps[-1][1]) for one in again] == [(one.channel, one.steps[-1][1]) for one in told]
     assert [one.at_s for one in again] == pytest.approx([one.at_s - BEGIN_S for one in told], abs=1e-6)
-    met, of = agreement(recording, rows, live.settings.control, 600.0)
-    assert met == of > 10
+    same = agreement(recording, rows, live.settings.control, 600.0)
+    assert same.met == same.recorded > 10
     slow = live.settings.control.model_copy(update={"delay_s": 20.0})
-    assert agreement(recording, rows, slow, 600.0)[0] < of, "other settings decide otherwise"
+    assert agreement(recording, rows, slow, 600.0).met < same.recorded, "other settings decide otherwise"
+    later = [row for row in rows if row.at_s > 300.0]
+    assert (same.is_amid, agreement(recording, later, live.settings.control, 600.0).is_amid) == (False, True)
 
 
 def test_replayed_the_controller_decides_as_it_was_recorded(tmp_path: Path) -> None:
