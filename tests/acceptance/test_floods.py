@@ -45,14 +45,13 @@ def test_a_rogue_at_full_speed_slows_the_loop_by_less_than_a_second(
 ) -> None:
     """A station of the hall sends the shortest messages that it may, as fast as TLS goes, from another computer."""
     found = measured("garbage", 12, tmp_path)
-    before, reactions = ([float(value) for value in found[key]] for key in ("before_s", "during_s"))  # type: ignore[attr-defined]  # JSON
+    reactions = [float(value) for value in found["during_s"]]  # type: ignore[attr-defined]  # JSON
     assert callable(record_property)
     record_property("reaction_p99_s", percentile(reactions, 0.99))
     sys.stdout.write(f"p50 {percentile(reactions, 0.5):.3f} s, p99 {percentile(reactions, 0.99):.3f} s\n")
     assert found["rogue_alive"]
     assert found["refused"]["talkers"] > 0, "it was faster than the rules allow"  # type: ignore[index]  # JSON
-    # A loaded computer is slow without a rogue, too.
-    assert percentile(reactions, 0.9) < max(1.0, 3.0 * percentile(before, 0.9))
+    assert percentile(reactions, 0.9) < 1.0
 
 
 @pytest.mark.root

@@ -7,7 +7,8 @@ from equalizer.helm import Helm
 from equalizer.ledger import SavedAccount
 from equalizer.metrics import Counters
 from equalizer.voice import Voice
-from schemas.messages import EnergyAccount, LoopBalance, Phase
+from schemas.examples import EXAMPLES
+from schemas.messages import LoopBalance, Phase
 
 
 def helm() -> Helm:
@@ -17,27 +18,8 @@ def helm() -> Helm:
 
 
 def balance(target_power_w: float) -> LoopBalance:
-    return LoopBalance(
-        server="a",
-        epoch=7,
-        seq=1,
-        unix_time_s=0.0,
-        phase=Phase.BALANCING,
-        total_power_w=0.0,
-        load_power_w=0.0,
-        equalization_power_w=0.0,
-        target_power_w=target_power_w,
-        charging_power_w=0.0,
-        discharging_power_w=0.0,
-        unknown_power_w=0.0,
-        shortfall_w=0.0,
-        stations_online=0,
-        channels=0,
-        channels_stale=0,
-        equalization_channels=0,
-        setpoint_changes=0,
-        energy=EnergyAccount(import_wh=0.0, export_wh=0.0, unbalanced_wh=0.0, avoided_wh=0.0),
-    )
+    said = LoopBalance.model_validate_json(EXAMPLES["LoopBalance"][0])
+    return said.model_copy(update={"target_power_w": target_power_w})
 
 
 @pytest.mark.parametrize(("said_w", "taken_w"), [(-5e3, -5e3), (1e300, 0.0)])
