@@ -41,7 +41,7 @@ tools: ## the programs that the tests drive: as root from Debian, else what is m
 	@.ci/tools
 
 test: $(dev) tools ## the tests, on this Python; what takes long is left to make chaos
-	$(bin)/python -m pytest --numprocesses 4 --dist worksteal $(ARGS)
+	$(bin)/python -m pytest --numprocesses 6 --dist worksteal $(ARGS)
 
 chaos: $(dev) tools ## every outage with the product's defaults, and all who break the contract; writes docs/faults.md
 	$(bin)/python -m tests.chaos $(ARGS)
