@@ -115,7 +115,7 @@ def best(game: Game) -> list[Step]:
         game.lock_w,
     )
     rows = _rows(game, len(begins_s))
-    row = _searched(Search(task, rows, _bench(game)))
+    row = _searched(Search(task, rows, _bench(game)), 1)
     steps: list[Step] = []
     for number in range(len(begins_s) - 1, -1, -1):
         parent = int(rows.parents[number, row])
@@ -158,10 +158,10 @@ def _bench(game: Game) -> Bench:
 
 
 @natively
-def _searched(search: Search) -> int:
-    """Search stretch by stretch; return the best row after the last."""
+def _searched(search: Search, count: int) -> int:
+    """Search stretch by stretch, from so many rows on; return the best row after the last."""
     task, rows, bench = search
-    last, count = len(task.stretches), 1
+    last = len(task.stretches)
     for n in range(last):
         pairs = _weighed(n, count, search)
         ways = _priced(n, count, pairs, search)
@@ -169,8 +169,9 @@ def _searched(search: Search) -> int:
             count = _kept(n, ways, search)
             continue
         for row in range(count):
-            rows.powers_w[n + 1, row] = rows.powers_w[n, row]
-            rows.unlocks_s[n + 1, row] = rows.unlocks_s[n, row]
+            for column in range(rows.powers_w.shape[2]):
+                rows.powers_w[n + 1, row, column] = rows.powers_w[n, row, column]
+                rows.unlocks_s[n + 1, row, column] = rows.unlocks_s[n, row, column]
             rows.costs_ws[n + 1, row] = bench.figures[row, 1]
             rows.parents[n, row], rows.ats_s[n, row] = row, task.stretches[n, 0]
     best_row, least = 0, np.inf
@@ -193,9 +194,9 @@ def _locked_s(unlocks_s: Floats, row: int, at_s: float) -> float:
 def _weighed(n: int, count: int, search: Search) -> int:
     """Note what the columns of each row may do; return how many pairs of them may change."""
     task, rows, bench = search
-    begin_s, until_s, goal_w = task.stretches[n]
+    begin_s, until_s, goal_w = task.stretches[n, 0], task.stretches[n, 1], task.stretches[n, 2]
     powers_w, unlocks_s, columns, working = rows.powers_w[n], rows.unlocks_s[n], task.columns, bench.working
-    up, down = task.bound[n]
+    up, down = task.bound[n, 0], task.bound[n, 1]
     pairs, width = 0, powers_w.shape[1]
     for row in range(count):
         total_w, worked_w, last_s = powers_w[row, 0], 0.0, -np.inf
@@ -242,7 +243,7 @@ def _weighed(n: int, count: int, search: Search) -> int:
 def _priced(n: int, count: int, pairs: int, search: Search) -> int:
     """Reckon what it costs each row to hold, and then what each way costs; return how many there are."""
     task, rows, bench = search
-    begin_s, until_s, goal_w = task.stretches[n]
+    begin_s, until_s, goal_w = task.stretches[n, 0], task.stretches[n, 1], task.stretches[n, 2]
     powers_w, costs_ws, wholes, figures = rows.powers_w[n], rows.costs_ws[n], bench.wholes, bench.figures
     for row in range(count):
         held_ws = costs_ws[row] + wholes[row, 1] * (until_s - begin_s)
@@ -254,7 +255,7 @@ def _priced(n: int, count: int, pairs: int, search: Search) -> int:
             if np.isnan(level_w):
                 break
             for pair in range(pairs):
-                row, column, others = bench.pairs[pair]
+                row, column, others = bench.pairs[pair, 0], bench.pairs[pair, 1], bench.pairs[pair, 2]
                 total_w, held_w = wholes[row, 0], wholes[row, 1]
                 if kind == 1 and (others == 0 or not (level_w < total_w if total_w > 0.0 else level_w > total_w)):
                     continue  # it is for less than is done that others are brought to rest

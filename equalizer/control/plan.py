@@ -1,5 +1,6 @@
 """From one look ahead to the next: the last course of action, fitted to what is known now, and made better."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
@@ -107,7 +108,7 @@ def _moments_s(
     loose = sorted({*(time_s + lock_s for time_s in firm), *(time_s - lock_s for time_s in edges)})
     kept: list[float] = []
     for time_s in loose:
-        near = int(np.searchsorted(firm, time_s))
+        near = bisect_left(firm, time_s)
         apart_s = min(abs(time_s - other_s) for other_s in (*firm[max(near - 1, 0) : near + 1], *kept[-1:]))
         if now_s < time_s < end_s and apart_s > APART_S:
             kept.append(time_s)

@@ -7,7 +7,9 @@ is asked is falsified for a while, or a sign is forced; then it is brought to re
 rows of arrays. Whoever begins with the best plan of the look before keeps what was found, and makes it better.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -80,6 +82,16 @@ class Task:
         """The widest range of a channel."""
         return float(np.max(self.highest_w - self.lowest_w))
 
+    @property
+    def last(self) -> Indices:
+        """The last moment at which the change before one at each moment may have been made; -1: there is none."""
+        last = np.searchsorted(self.times_s, self.times_s - self.lock_s + SAME_S, side="right") - 1
+        return np.minimum(last, np.arange(-1, len(self.asked_w)))
+
+    def first(self, column: int) -> int:
+        """Return the first moment at which a channel may be changed."""
+        return int(np.searchsorted(self.times_s, self.unlock_s[column] - SAME_S))
+
     def costs_ws(self, plans_w: Floats) -> Floats:
         """Return what plans (rows, channels, stretches) leave over, with the price of their changes."""
         above, below = (plans_w > self.sign_w[:, None]).any(axis=1), (plans_w < -self.sign_w[:, None]).any(axis=1)
@@ -88,7 +100,8 @@ class Task:
         costs_ws = left_w @ self.spans_s
         for column, present_w in enumerate(self.powers_w):
             levels_w = plans_w[:, column]
-            changed = np.diff(levels_w, axis=1, prepend=present_w) != 0.0
+            changed = np.empty(levels_w.shape, dtype=np.bool_)
+            changed[:, 0], changed[:, 1:] = levels_w[:, 0] != present_w, levels_w[:, 1:] != levels_w[:, :-1]
             costs_ws = costs_ws + np.where(changed, self.prices_ws(levels_w, column), 0.0).sum(axis=1)
         return np.asarray(costs_ws)
 
@@ -101,6 +114,21 @@ class Task:
         return np.asarray(self.price_ws * (1.0 + LOSS_PRICE_RATIO * dear))
 
 
+@dataclass(frozen=True, slots=True)
+class Trials:
+    """Plans that are made better side by side; the first was not shaken."""
+
+    plans_w: Floats
+    """Rows, channels, stretches."""
+    turns: tuple[int, ...]
+    """The channels, in the order in which each gets its best; in every plan alike."""
+    falsified_w: Floats
+    """By how much what is asked is falsified in each of the first turns: turns, rows, stretches."""
+    not_above: Flags
+    """Where nobody must be above 0 W in these turns: rows, stretches."""
+    not_below: Flags
+
+
 def refined(task: Task, plan_w: Floats, number: int) -> Floats:
     """Return the best plan that is found (channels, stretches): no worse than the one given.
 
@@ -109,18 +137,15 @@ def refined(task: Task, plan_w: Floats, number: int) -> Floats:
         plan_w: the plan to begin with; it must keep the locks.
         number: the seed of what is tried.
     """
-    random = np.random.default_rng(number)
-    plans_w = _shaken(task, np.repeat(plan_w[None], ROWS, axis=0), random)
-    for _ in range(ROUNDS):
-        for column in random.permutation(len(plan_w)).tolist():
-            plans_w[:, column] = _best(task, column, _wanted_w(task, plans_w, column), _barred(task, plans_w, column))
+    plans_w = settled(task, shaken(task, plan_w, np.random.default_rng(number)))
     costs_ws = task.costs_ws(plans_w)
     best = int(np.argmin(costs_ws))
     return plans_w[best] if costs_ws[best] < task.costs_ws(plan_w[None])[0] - SAME_WS else plan_w
 
 
-def _shaken(task: Task, plans_w: Floats, random: np.random.Generator) -> Floats:
+def shaken(task: Task, plan_w: Floats, random: np.random.Generator) -> Trials:
     """Shake all plans but the first: what is asked of some channels is falsified for a while, or a sign is forced."""
+    plans_w = np.repeat(plan_w[None], ROWS, axis=0)
     rows, channels, stretches = plans_w.shape
     for_s: Floats = task.lock_s * random.uniform(*SHAKEN_DELAYS, (rows,))
     from_s: Floats = random.uniform(task.times_s[0] - for_s, task.times_s[-1])
@@ -133,15 +158,17 @@ def _shaken(task: Task, plans_w: Floats, random: np.random.Generator) -> Floats:
     plans_w = np.where(not_above[:, None], np.minimum(plans_w, 0.0), plans_w)
     plans_w = np.where(not_below[:, None], np.maximum(plans_w, 0.0), plans_w)
     size_w: Floats = task.widest_w * random.uniform(*FALSIFIED_RATIO, (rows,))
-    for column in random.permutation(channels).tolist():
-        noise = random.uniform(-1.0, 1.0, (rows, -(-stretches // FALSIFIED_STRETCHES)))
-        noise = np.repeat(noise, FALSIFIED_STRETCHES, axis=1)[:, :stretches]
-        every_other: Flags = random.integers(0, 2, (rows,), dtype=np.bool_)
-        falsified = there & (every_other & ~forced)[:, None]
-        wanted_w = _wanted_w(task, plans_w, column) + falsified * size_w[:, None] * noise
-        no_positive, no_negative = _barred(task, plans_w, column)
-        plans_w[:, column] = _best(task, column, wanted_w, (no_positive | not_above, no_negative | not_below))
-    return plans_w
+    turns: list[int] = random.permutation(channels).tolist()
+    noise = np.empty((channels, rows, -(-stretches // FALSIFIED_STRETCHES)))
+    every_other = np.empty((channels, rows), dtype=np.bool_)
+    for turn in range(channels):
+        noise[turn] = random.uniform(-1.0, 1.0, noise[turn].shape)
+        every_other[turn] = random.integers(0, 2, (rows,), dtype=np.bool_)
+    falsified = there & (every_other & ~forced)[:, :, None]
+    falsified_w = falsified * size_w[:, None] * np.repeat(noise, FALSIFIED_STRETCHES, axis=2)[:, :, :stretches]
+    for _ in range(ROUNDS):
+        turns += random.permutation(channels).tolist()
+    return Trials(plans_w, tuple(turns), falsified_w, not_above, not_below)
 
 
 def _forced(task: Task, plans_w: Floats, there: Flags, sign: Indices) -> tuple[Flags, Flags]:
@@ -154,6 +181,23 @@ def _forced(task: Task, plans_w: Floats, there: Flags, sign: Indices) -> tuple[F
     not_above = np.where(there, sign[:, None] <= 0, below & shaken)
     not_below = np.where(there, sign[:, None] >= 0, above & shaken)
     return not_above, not_below
+
+
+def settle(task: Task, trials: Trials) -> Floats:
+    """Let one channel after another do the best that it can beside the others, in every plan; return the plans."""
+    plans_w = trials.plans_w.copy()
+    for turn, column in enumerate(trials.turns):
+        wanted_w = _wanted_w(task, plans_w, column)
+        no_positive, no_negative = _barred(task, plans_w, column)
+        if turn < len(trials.falsified_w):
+            wanted_w = wanted_w + trials.falsified_w[turn]
+            no_positive, no_negative = no_positive | trials.not_above, no_negative | trials.not_below
+        plans_w[:, column] = _best(task, column, wanted_w, (no_positive, no_negative))
+    return plans_w
+
+
+settled: Callable[[Task, Trials], Floats] = settle
+"""How plans are settled: long halls in virtual time have it done by compiled code."""
 
 
 def _wanted_w(task: Task, plans_w: Floats, column: int) -> Floats:
@@ -172,10 +216,8 @@ def _barred(task: Task, plans_w: Floats, column: int) -> tuple[Flags, Flags]:
 def _best(task: Task, column: int, wanted_w: Floats, barred: tuple[Flags, Flags]) -> Floats:
     """Return the best that a channel can do (rows, stretches); exact among the levels that are tried."""
     levels_w = _levels_w(task, column, wanted_w)
-    times_s, sign_w = task.times_s, task.sign_w[column]
-    last = np.searchsorted(times_s, times_s - task.lock_s + SAME_S, side="right") - 1
-    spans_s = task.spans_s.astype(np.float32)
-    best_w = answered(
+    spans_s, sign_w = task.spans_s.astype(np.float32), task.sign_w[column]
+    best_w = answer(
         Question(
             wanted_w=wanted_w.astype(np.float32),
             levels_w=levels_w,
@@ -184,8 +226,8 @@ def _best(task: Task, column: int, wanted_w: Floats, barred: tuple[Flags, Flags]
             binds=(levels_w > sign_w, levels_w < -sign_w),
             barred_ws=np.float32(BARRED_RATIO * task.widest_w) * spans_s,
             prices_ws=task.prices_ws(levels_w.astype(np.float64), column).astype(np.float32),
-            last=np.minimum(last, np.arange(-1, len(spans_s))),
-            first=int(np.searchsorted(times_s, task.unlock_s[column] - SAME_S)),
+            last=task.last,
+            first=task.first(column),
         )
     ).astype(np.float64)
     present_w = task.powers_w[column]
@@ -243,10 +285,6 @@ def answer(question: Question) -> Singles:
     return _traced(sums_ws, begun_ws, changed_ws, levels_w=question.levels_w, last=last, first=first)
 
 
-answered = answer
-"""Who answers: long halls in virtual time have it done by compiled code."""
-
-
 def _levels_w(task: Task, column: int, wanted_w: Floats) -> Singles:
     """Return the powers that are tried, by row: the present one, 0 W, and what is asked.
 
@@ -254,10 +292,16 @@ def _levels_w(task: Task, column: int, wanted_w: Floats) -> Singles:
     """
     rows, stretches = wanted_w.shape
     ranked_w = np.sort(np.clip(wanted_w, task.lowest_w[column], task.highest_w[column]), axis=1)
-    tried = np.linspace(0, stretches - 1, min(LEVELS, stretches)).round().astype(np.intp)
+    tried = ranks(stretches)
     levels_w = np.empty((rows, len(tried) + 2), dtype=np.float32)
     levels_w[:, 0], levels_w[:, 1], levels_w[:, 2:] = task.powers_w[column], 0.0, ranked_w[:, tried]
     return levels_w
+
+
+@lru_cache(maxsize=256)
+def ranks(stretches: int) -> Indices:
+    """Return which of the powers asked are tried, by their rank."""
+    return np.linspace(0, stretches - 1, min(LEVELS, stretches)).round().astype(np.intp)
 
 
 def _sums_ws(question: Question) -> Singles:

@@ -8,7 +8,7 @@ import pytest
 
 from equalizer.control.allocation import Slot
 from equalizer.control.lookahead import Course, Game, Unit
-from equalizer.control.refine import Question, answer
+from equalizer.control.refine import Task, settle, shaken
 from equalizer.control.settings import ControlSettings
 from simulation import quick
 
@@ -75,29 +75,37 @@ def test_short_runs_do_not_wait_for_the_compiler(monkeypatch: pytest.MonkeyPatch
     assert used
 
 
-def question(luck: Random) -> Question:
-    """Any channel beside any others: barred here and there, locked at first or not."""
-    stretches, rows = luck.choice([1, 2, 9, 60]), 6
+def task(luck: Random) -> Task:
+    """Any channels at any moment: barred here and there, locked at first or not, alike or not."""
+    stretches, channels = luck.choice([1, 2, 9, 60, 110]), luck.choice([1, 2, 4, 6])
     drawn = np.random.default_rng(luck.randrange(10**6))
-    times_s = np.cumsum([0.0, *(luck.uniform(0.1, 3.0) for _ in range(stretches))])
-    wanted_w = drawn.uniform(-2e5, 2e5, (rows, stretches)).astype(np.float32)
-    levels_w = drawn.choice([0.0, -1e5, 3e4, 8e4, 1.5e5, -2e4, 5e3], (rows, 12)).astype(np.float32)
-    spans_s = np.diff(times_s).astype(np.float32)
-    last = np.searchsorted(times_s, times_s - luck.choice([0.3, 4.0, 15.3]), side="right") - 1
-    return Question(
-        wanted_w=wanted_w,
-        levels_w=levels_w,
-        spans_s=spans_s,
-        barred=(drawn.random((rows, stretches)) < 0.1, drawn.random((rows, stretches)) < 0.1),
-        binds=(levels_w > 0.0, levels_w < 0.0),
-        barred_ws=np.float32(3e7) * spans_s,
-        prices_ws=drawn.uniform(1e3, 3e3, levels_w.shape).astype(np.float32),
-        last=np.minimum(last, np.arange(-1, stretches)),
-        first=luck.choice([0, 0, 1, min(3, stretches)]),
+    limits_w = luck.choice([2e4, 1.5e5]) * drawn.uniform(0.5, 1.0, channels)
+    return Task(
+        times_s=1000.0 + np.cumsum([0.0, *(luck.uniform(0.1, 3.0) for _ in range(stretches))]),
+        asked_w=drawn.uniform(-3e5, 3e5, stretches),
+        no_positive=drawn.random(stretches) < 0.1,
+        no_negative=drawn.random(stretches) < 0.1,
+        powers_w=luck.choice([-1.0, 1.0]) * drawn.choice([0.0, 0.5, 1.0], channels) * limits_w,
+        unlock_s=1000.0 + drawn.uniform(-5.0, 15.0, channels),
+        lowest_w=-limits_w,
+        highest_w=0.9 * limits_w,
+        sign_w=drawn.choice([1e-3, 2e3], channels),
+        price_ws=luck.choice([1e3, 2e4]),
+        charge=drawn.uniform(-0.3, 0.3, channels),
+        curves=(luck.choice([None, None, None, ([0.0, 2e4], [0.5, 0.9])]),) * channels,
+        lock_s=luck.choice([0.3, 4.0, 15.3]),
     )
 
 
-def test_compiled_code_gives_the_same_answers() -> None:
-    for seed in range(200):
-        asked = question(Random(seed))  # noqa: S311 - drawn again from the same seed
-        assert np.array_equal(answers.answer(asked), answer(asked)), seed
+def test_compiled_code_settles_plans_alike() -> None:
+    changed = 0
+    for seed in range(60):
+        asked = task(Random(seed))  # noqa: S311 - drawn again from the same seed
+        plan_w = np.repeat(asked.powers_w[:, None], len(asked.asked_w), axis=1)
+        for number in range(2):
+            trials = shaken(asked, plan_w, np.random.default_rng(number))
+            plans_w = settle(asked, trials)
+            assert np.array_equal(answers.settle(asked, trials), plans_w), (seed, number)
+            changed += int((np.diff(plans_w) != 0.0).sum())
+            plan_w = plans_w[-1]
+    assert changed > 10_000
