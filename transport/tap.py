@@ -46,6 +46,7 @@ _TOPIC_LENGTH_BYTES = 2
 _MORE = 0x80
 _LONGEST_LENGTH = 4
 _BROKEN = -1
+_NOTHING_YET = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class TappedSocket:
@@ -70,6 +71,8 @@ class TappedSocket:
         on_close: Callable[[int], object] = lambda _descriptor: None,
     ) -> None:
         self._raw = raw
+        self._records = isinstance(raw, ssl.SSLSocket)
+        """Whether a read returns one record of TLS at most; a broker puts every message into one of its own."""
         self._mqtt5 = mqtt5
         self._on_publish = on_publish
         self._routes = routes
@@ -90,11 +93,13 @@ class TappedSocket:
         if not self.pending:
             try:
                 data = self._raw.recv(_READ_BYTES)
-            except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            except _NOTHING_YET:
                 self._full = False
                 return False
             except OSError:
                 data = b""
+            if self._records and data:
+                data = self._with_more_records(data)
             self._full = len(data) == _READ_BYTES
             if not data:
                 self._ended = True
@@ -106,6 +111,20 @@ class TappedSocket:
         self._split()
         return self._ended or bool(self._passed)
 
+    def _with_more_records(self, data: bytes) -> bytes:
+        """Return data with what has arrived behind it: a turn of the event loop costs more than ten records do."""
+        parts, left_bytes = [data], _READ_BYTES - len(data)
+        while left_bytes > 0:
+            try:
+                data = self._raw.recv(left_bytes)
+            except OSError:  # nothing yet, or an error that the next read meets again
+                break
+            if not data:
+                break
+            parts.append(data)
+            left_bytes -= len(data)
+        return b"".join(parts)
+
     @property
     def more(self) -> bool:
         """Whether the library has packets to take now."""
@@ -113,8 +132,8 @@ class TappedSocket:
 
     @property
     def buffered(self) -> bool:
-        """Whether another read will find something: the last one was full, or the TLS layer holds bytes."""
-        return self._full or (isinstance(self._raw, ssl.SSLSocket) and self._raw.pending() > 0)
+        """Whether another read may find something: the last one was full."""
+        return self._full
 
     def recv(self, buffer_size: int) -> bytes:
         """Return bytes of the packets that were passed on; empty at the connection's end."""

@@ -1,13 +1,19 @@
 """However the network cuts the stream, each packet is dispatched or passed on, once and in order."""
 
 import socket
+import ssl
+import time
 import tracemalloc
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broker.certificates import new_authority
 from transport.tap import LARGEST_PACKET_BYTES, TappedSocket
 
 Packet = tuple[str, bytes, bool, int]
@@ -186,6 +192,58 @@ def test_a_full_read_says_that_there_is_more() -> None:
         assert len(ear.heard) == sent // len(frame)
 
 
+@pytest.fixture
+def secured(tmp_path: Path) -> Iterator[tuple[ssl.SSLSocket, ssl.SSLSocket]]:
+    """Two ends of a connection over TLS."""
+    issued = new_authority("broker", time.time(), 3600.0)
+    chain = tmp_path / "chain.pem"
+    chain.write_text(issued.key_pem + issued.certificate_pem)
+    serving, asking = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    serving.load_cert_chain(chain)
+    asking.check_hostname = False
+    asking.verify_mode = ssl.CERT_NONE
+    near, far = socket.socketpair()
+    with ThreadPoolExecutor(1) as other:
+        served = other.submit(serving.wrap_socket, far, server_side=True)
+        with asking.wrap_socket(near) as ours, served.result() as theirs:
+            yield ours, theirs
+
+
+@pytest.mark.parametrize("end", [b"", b"\x20\x02\x00\x00"], ids=["alone", "acknowledgement"])
+def test_messages_in_records_of_their_own_are_taken_at_once(
+    secured: tuple[ssl.SSLSocket, ssl.SSLSocket], end: bytes
+) -> None:
+    """Mosquitto writes every message into a TLS record: a turn of the event loop for each is what a flood lives on."""
+    near, far = secured
+    near.setblocking(False)
+    ear = Ear()
+    tap = TappedSocket(near, mqtt5=False, on_publish=lambda *_: None, routes={b"ear": ear})
+    for number in range(100):
+        far.sendall(publish("ear", b"%d" % number, retain=False, qos=0, properties=None))
+    if end:
+        far.sendall(end)
+    assert tap.fill() is bool(end)
+    assert [payload for payload, _ in ear.heard] == [b"%d" % number for number in range(100)]
+    assert not tap.buffered
+    if end:
+        assert tap.recv(100) == end
+
+
+def test_what_came_before_the_end_of_a_secured_connection_is_taken(
+    secured: tuple[ssl.SSLSocket, ssl.SSLSocket],
+) -> None:
+    near, far = secured
+    near.setblocking(False)
+    ear = Ear()
+    tap = TappedSocket(near, mqtt5=False, on_publish=lambda *_: None, routes={b"ear": ear})
+    far.sendall(publish("ear", b"last", retain=False, qos=0, properties=None))
+    far.close()
+    assert not tap.fill()
+    assert len(ear.heard) == 1
+    assert tap.fill(), "and the end at the next look"
+    assert tap.recv(1) == b""
+
+
 @pytest.mark.parametrize("excess", [1, 40_000, 700_000])
 @pytest.mark.parametrize("cuts", [[], [1], [3, 70_000], list(range(0, 900_000, 65_536))], ids=len)
 @pytest.mark.parametrize("mqtt5", [True, False])
@@ -225,7 +283,7 @@ def test_a_length_of_256_mb_costs_no_memory() -> None:
     chunk = bytes(64 * 1024)
     tracemalloc.start()
     try:
-        for _ in range(500):
+        for _ in range(100):
             wire._chunks.append(chunk)
             assert not tap.fill()
         _, peak_bytes = tracemalloc.get_traced_memory()
