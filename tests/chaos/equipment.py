@@ -16,6 +16,7 @@ from station.drivers.protocol import (
     ChannelHardware,
     ConstantPower,
     Demand,
+    DeviceFaultError,
     Off,
     Preview,
     Sample,
@@ -27,7 +28,11 @@ from station.drivers.simulated.options import driver_options
 
 
 def record_path(folder: Path, station: str, channel: str) -> Path:
-    """Where the equipment writes: monotonic seconds, true power, demanded power (`-`: none) in W."""
+    """Where the equipment writes: its time, true power, demanded power (`-`: none) in W.
+
+    Its time is the monotonic one that it has been brought to. When this process gets to write that down is another
+    matter: a loaded computer may hold it up just before.
+    """
     return folder / f"equipment-{station}-{channel}.txt"
 
 
@@ -72,8 +77,10 @@ class FailingDriver:
         rated = self._rated.setdefault(channel_id, channel.ratings)
         channel.ratings = replace(rated, over_voltage_v=1.0) if fault == "over_voltage" else rated
         sample = self._inner.exchange(channel_id, demand, now_s)
+        if now_s > time.monotonic():
+            raise DeviceFaultError(f"{now_s} s is yet to come")
         asked = f"{demand.power_w:.1f}" if isinstance(demand, ConstantPower) else "0.0" if demand == Off() else "-"
-        self._records[channel_id].write(f"{time.monotonic():.3f} {sample.power_w:.1f} {asked}\n")
+        self._records[channel_id].write(f"{now_s:.6f} {sample.power_w:.1f} {asked}\n")
         if fault != "stuck":
             self._stuck[channel_id] = sample
         return self._told(channel_id, sample, fault)

@@ -1,7 +1,9 @@
 """A station's channels under a clock of our own: what is said when, what is stored before, how they come to rest."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -20,9 +22,19 @@ from schemas.messages import (
 from schemas.settings import parse
 from station.channel.outcome import Remembered
 from station.config import StationSettings
-from station.drivers.protocol import ChannelHardware, ConstantPower, Demand, DeviceFaultError, Preview, Sample
+from station.drivers.protocol import (
+    ChannelHardware,
+    ConstantPower,
+    Demand,
+    DeviceFaultError,
+    Driver,
+    Preview,
+    Sample,
+)
 from station.metrics import Tally
 from station.rack import TICK_S, Rack
+from tests.chaos.arena import LIMIT_W, RAMP_W_PER_S, Equipment
+from tests.chaos.equipment import create
 
 VOLTAGE_V = 400.0
 
@@ -122,6 +134,8 @@ class Bench:
         telemetry: str = "period_s = 1.0",
         *,
         forgetful: bool = False,
+        driver: Driver | None = None,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         text = f'[station]\nid = "s1"\n[telemetry]\n{telemetry}\n'
         for number in range(1, channels + 1):
@@ -135,11 +149,11 @@ class Bench:
             {},
             telemetry=settings.telemetry,
             boot_id="9f2c61d0",
-            driver=self.battery,
+            driver=self.battery if driver is None else driver,
             outlet=self.ear,
             memory=self.shelf,
             tally=self.tally,
-            clock=lambda: self.now_s,
+            clock=(lambda: self.now_s) if clock is None else clock,
             utc=lambda: 1.7e9 + self.now_s,
             forgetful=forgetful,
         )
@@ -209,6 +223,37 @@ def test_a_setpoint_starts_to_act_at_receipt() -> None:
     assert isinstance(demand, ConstantPower)
     assert demand.power_w < 0.0
     assert bench.tally.setpoints == {"applied": 1}
+
+
+class HeldUpClock:
+    """A process that the computer leaves without time for a while, right after it has looked at the clock."""
+
+    def __init__(self) -> None:
+        self.hold_up_s = 0.0
+
+    def __call__(self) -> float:
+        now_s = time.monotonic()
+        time.sleep(self.hold_up_s)
+        return now_s
+
+
+async def test_held_up_between_a_look_at_the_clock_and_the_equipment_a_channel_keeps_to_its_ramp(
+    tmp_path: Path,
+) -> None:
+    clock, driver = HeldUpClock(), create({"station": "s1"}, str(tmp_path))
+    battery = {"capacity_ah": 150.0, "series": 96, "parallel": 1, "soc_ratio": 0.5, "connected": True}
+    await driver.open([ChannelHardware("1", LIMIT_W, LIMIT_W, RAMP_W_PER_S, {"battery": battery})])
+    bench = Bench(driver=driver, clock=clock)
+    for _ in range(3):
+        bench.rack.tick()
+    bench.setpoint(-20000.0)
+    for hold_up_s in (0.0, 0.05, 0.2, 0.0, 0.1, 0.0, 0.0):
+        clock.hold_up_s = hold_up_s
+        bench.rack.tick()
+    await driver.close()
+    equipment = Equipment(tmp_path, "s1", "1")
+    assert min(power_w for _, power_w, _ in equipment.history()) < -5000.0
+    equipment.check(follows=True)
 
 
 def test_while_the_disk_is_slow_nothing_is_acknowledged_and_then_all_of_it_once() -> None:
