@@ -37,7 +37,9 @@ def balance(state: ControlState, cycle: Cycle) -> tuple[ControlState, float, flo
     ahead = course(asked_w, image.edges)
     mismatch_w = asked_w - cycle.total_w(now_s)
     engaged = is_engaged(state.engaged, mismatch_w, settings) or cycle.is_opposed(now_s)
-    state = replace(state, engaged=engaged, cause=state.cause if engaged else Reason.ANNOUNCED)
+    cause = state.cause if engaged else Reason.ANNOUNCED
+    if (engaged, cause) != (state.engaged, state.cause):
+        state = replace(state, engaged=engaged, cause=cause)
     state, due_s = _act(state, cycle, ahead, mismatch_w)
     return state, asked_w, due_s
 
@@ -84,11 +86,11 @@ def _act(state: ControlState, cycle: Cycle, ahead: Course, mismatch_w: float) ->
         cycle.go_to(ahead.asked_w[0], now_s, state.cause)
         return replace(state, look=None), inf
     if not cycle.counted or (not state.engaged and not ahead.times_s):
-        return replace(state, look=None), inf
+        return state if state.look is None else replace(state, look=None), inf
     look = _standing(state.look, cycle, mismatch_w)
     if look is None:
         look = _begun(state, cycle, ahead, mismatch_w)
-    return replace(state, look=look), look.until_s
+    return state if look is state.look else replace(state, look=look), look.until_s
 
 
 def _standing(look: Look | None, cycle: Cycle, mismatch_w: float) -> Look | None:

@@ -179,7 +179,7 @@ class LoopBook:
             discharging_power_w=(total_uw - tally.charging_uw) / MICRO,
             unknown_power_w=tally.unknown_uw / MICRO,
             channels=tally.known,
-            channels_fresh=len(tally.fresh),
+            channels_fresh=self._fresh(),
             channels_stale=tally.stale,
             stations_online=self._online,
             equalization=self._views,
@@ -192,6 +192,10 @@ class LoopBook:
             meter_heard_s=self._meter[1],
             load_losses_w=self._load_losses_w(now_s) if self._settings.efficiencies.is_known else 0.0,
         )
+
+    def _fresh(self) -> int:
+        """Return how many channels were heard live within the last periods."""
+        return len(self._tally.fresh)
 
     def _load_losses_w(self, now_s: float) -> float:
         """Return what is lost between the loads' batteries and the grid; walked no more than once a second."""

@@ -1,6 +1,6 @@
 """The energy exchanged with the grid, and what it would have been without balancing. A pure value."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from equalizer.control.image import LoopImage
 
@@ -32,8 +32,7 @@ def advance(account: EnergyBook, image: LoopImage, now_s: float) -> EnergyBook:
     held_s = 0.0 if account.at_s is None else min(max(now_s - account.at_s, 0.0), MAX_GAP_S)
     hours = held_s / SECONDS_PER_HOUR
     total_wh = account.total_power_w * hours
-    return replace(
-        account,
+    return EnergyBook(
         import_wh=account.import_wh + max(total_wh, 0.0),
         export_wh=account.export_wh + max(-total_wh, 0.0),
         unbalanced_wh=account.unbalanced_wh + abs(account.load_power_w) * hours,

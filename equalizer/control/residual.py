@@ -164,8 +164,7 @@ def advance(book: ResidualBook, whole_uw: int, parts_uw: Mapping[Cause, int], no
     """Return the book at `now_s`, from when on these powers hold; a longer gap than 10 s is not known."""
     held_s = 0.0 if book.at_s is None else min(max(now_s - book.at_s, 0.0), MAX_GAP_S)
     held_ms = round(held_s * _MILLI)
-    return replace(
-        book,
+    return ResidualBook(
         whole_nj=book.whole_nj + book.whole_uw * held_ms,
         parts_nj=MappingProxyType({cause: book.parts_nj[cause] + book.parts_uw[cause] * held_ms for cause in Cause}),
         at_s=now_s,

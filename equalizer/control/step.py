@@ -114,7 +114,8 @@ def _balance(
     held = state.phase is Phase.SATURATED or image.channels_stale > 0
     lost_w = image.load_losses_w + _equalization_losses_w(state, image)
     trim = advance_trim(state.trim, image, settings, now_s, losses_w=lost_w, held=held)
-    state = replace(state, trim=trim, losses_w=image.load_losses_w)
+    if trim is not state.trim or image.load_losses_w != state.losses_w:
+        state = replace(state, trim=trim, losses_w=image.load_losses_w)
     cycle = begin(state, image, settings, now_s)
     state, asked_w, look_s = balance(state, cycle)
     state = recover(state, cycle, asked_w)

@@ -8,7 +8,6 @@ as in the book, so that sums do not depend on the order.
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import replace
 from math import floor, inf
 
 import numpy as np
@@ -17,7 +16,7 @@ import numpy.typing as npt
 from equalizer.control.announcements import CONTRADICTIONS, TOLERANCE_RATIO, TOLERANCE_UW
 from equalizer.control.book import LoopBook
 from equalizer.control.forecast import GRID_S, LAG_S, LEAD_S, MICRO, Plan
-from equalizer.control.image import ChannelKey, LoopImage
+from equalizer.control.image import ChannelKey
 from equalizer.control.records import ChannelRecord, StationRecord
 from equalizer.control.settings import ControlSettings
 
@@ -212,18 +211,22 @@ class BulkBook(LoopBook):
         if not self._round_complete:
             for record in (self._records[number] for number in numbers.tolist()):
                 record.station.awaited.discard(record.name)
-        tally.known += int((~arrays.known[numbers]).sum())
-        arrays.known[numbers] = True
-        tally.stale -= int(arrays.stale[numbers].sum())
-        arrays.stale[numbers], arrays.fresh[numbers] = False, True
-        tally.unknown_uw -= int(arrays.unknown_uw[numbers].sum())
-        arrays.unknown_uw[numbers] = 0
+        silent = numbers[~arrays.fresh[numbers]]
+        if len(silent) > 0:
+            tally.known += int(np.count_nonzero(~arrays.known[silent]))
+            tally.stale -= int(np.count_nonzero(arrays.stale[silent]))
+            tally.unknown_uw -= int(arrays.unknown_uw[silent].sum())
+            arrays.known[silent] = arrays.fresh[silent] = True
+            arrays.stale[silent], arrays.unknown_uw[silent] = False, 0
         arrays.heard_s[numbers] = now_s
         before_uw = arrays.counted_uw[numbers]
-        tally.load_uw += int((power_uw - before_uw).sum())
-        tally.charging_uw += int((np.maximum(power_uw, 0) - np.maximum(before_uw, 0)).sum())
+        tally.load_uw += int(power_uw.sum() - before_uw.sum())
+        tally.charging_uw += int(np.maximum(power_uw, 0).sum() - np.maximum(before_uw, 0).sum())
         arrays.power_uw[numbers] = arrays.counted_uw[numbers] = power_uw
         planned, waiting = arrays.planned[numbers], arrays.waiting[numbers]
+        if not (planned.any() or waiting.any()):
+            self._set_remainders(numbers, power_uw)
+            return
         self._set_remainders(numbers[~planned], power_uw[~planned])
         compared = planned & ~waiting & (now_s - arrays.plan_start_s[numbers] >= LAG_S)
         self._compare(numbers[compared], power_uw[compared], now_s)
@@ -233,10 +236,8 @@ class BulkBook(LoopBook):
             if plan is not None:
                 self._announcements.take_waiting(record, plan, int(before_uw[place]), now_s)
 
-    def image(self, now_s: float) -> LoopImage:
-        """Draw the loop as it is now."""
-        image = super().image(now_s)
-        return replace(image, channels_fresh=image.channels_fresh + int(self._arrays.fresh.sum()))
+    def _fresh(self) -> int:
+        return super()._fresh() + int(np.count_nonzero(self._arrays.fresh))
 
     def _age(self, now_s: float) -> None:
         super()._age(now_s)

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from math import ceil, inf
+from itertools import pairwise
+from math import ceil, exp, floor, inf
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ Floats = npt.NDArray[np.float64]
 CHUNK_S = 900
 """So many seconds of a constant current are looked at together."""
 SECONDS_PER_HOUR = 3600.0
+STRAIGHT_RATIO = 1e-12
+"""Within so little charge, a battery's curve is its slope."""
 
 
 @dataclass(slots=True)
@@ -50,7 +53,7 @@ class Course:
 
     def fill(self, from_s: float, powers_w: Floats | float, to_s: float) -> None:
         """Fill the seconds from one time to another."""
-        first, last = min(round(from_s), self.length_s), min(round(to_s), self.length_s)
+        first, last = min(floor(from_s + 0.5), self.length_s), min(floor(to_s + 0.5), self.length_s)
         self.power_w[first:last] = powers_w if isinstance(powers_w, float) else powers_w[: last - first]
 
 
@@ -86,6 +89,10 @@ class _Walk:
         self._program: Program = compile_program(section)
         self._battery: Battery = channel_options(hardware(section)).battery.build()
         self._ocv_v = np.array([self._battery.parameters.ocv.at(k / GRID) for k in range(GRID + 1)])
+        own = self._battery.parameters
+        self._after_s = np.arange(1.0, CHUNK_S + 1.0)
+        self._keeps = [np.exp(-self._after_s / tau_s) for tau_s in (own.tau1_s, own.tau2_s)]
+        """What is left of the RC pairs' voltages after so many seconds."""
         self._limits_w = section.charge_limit_w, section.discharge_limit_w
         self._made = made
         self._end_s = end_s
@@ -170,7 +177,7 @@ class _Walk:
         made.add(at_s, 0.0, ahead=self._ahead, step=True)
         while done_s < lasts_s:
             for_s = min(float(CHUNK_S), lasts_s - done_s)
-            voltage_v = self._voltages(current_a, np.arange(1.0, ceil(for_s) + 1.0))
+            voltage_v = self._voltages(current_a, ceil(for_s))
             power_w = voltage_v * current_a
             if done_s == 0.0:
                 made.edge_w[edge] = float(power_w[0])
@@ -191,28 +198,44 @@ class _Walk:
 
     def _held(self, work: Work, limit_v: float, current_a: float, from_s: float, to_s: float) -> tuple[float, bool]:
         """Constant voltage, second by second."""
-        least_a, at_s = work.ends.current_a, from_s
-        while at_s < to_s:
-            response = self._battery.response(1.0, current_a, 1.0, current_a)
-            current_a = max(0.0, min(current_a, response.current_for_voltage(limit_v)))
-            self._battery.advance(1.0, current_a)
-            self._made.fill(at_s, limit_v * current_a, at_s + 1.0)
+        battery, least_a = self._battery, work.ends.current_a
+        own, ocv, at_s = battery.parameters, battery.parameters.ocv, from_s
+        # What `Battery.response` and `Battery.advance` do in a step of 1 s to its end, with all that stays the same in it.
+        keep1, keep2 = exp(-1.0 / own.tau1_s), exp(-1.0 / own.tau2_s)
+        gain1_ohm, gain2_ohm = own.r1_ohm * (1.0 - keep1), own.r2_ohm * (1.0 - keep2)
+        soc, rc1_v, rc2_v, start_v = battery.soc_ratio, battery.rc1_v, battery.rc2_v, ocv.at(battery.soc_ratio)
+        capacity_as = SECONDS_PER_HOUR * own.capacity_ah
+        powers_w: list[float] = []
+        ended = False
+        while at_s < to_s and not ended:
+            stored = own.charge_efficiency_ratio if current_a > 0.0 else 1.0
+            moved = stored / capacity_as * current_a
+            slope = (ocv.at(soc + moved) - start_v) / moved if abs(moved) > STRAIGHT_RATIO else ocv.slope(soc)
+            source_v = start_v + rc1_v * keep1 + rc2_v * keep2
+            ohm = own.r0_ohm + (slope * (stored / capacity_as) + gain1_ohm + gain2_ohm)
+            current_a = max(0.0, min(current_a, (limit_v - source_v) / ohm))
+            rc1_v, rc2_v = rc1_v * keep1 + gain1_ohm * current_a, rc2_v * keep2 + gain2_ohm * current_a
+            soc += (own.charge_efficiency_ratio if current_a > 0.0 else 1.0) * current_a / capacity_as
+            start_v = ocv.at(soc)
+            powers_w.append(limit_v * current_a)
             at_s += 1.0
-            if least_a is not None and current_a <= least_a and at_s - from_s >= RISE_S:
-                return at_s, False
-        return to_s, True
+            ended = least_a is not None and current_a <= least_a and at_s - from_s >= RISE_S
+        battery.soc_ratio, battery.rc1_v, battery.rc2_v = soc, rc1_v, rc2_v
+        self._made.fill(from_s, np.array(powers_w), at_s)
+        return (at_s, False) if ended else (to_s, True)
 
-    def _voltages(self, current_a: float, after_s: Floats) -> Floats:
-        """Return the terminal voltage under a constant current, after so many seconds."""
-        own, battery = self._battery.parameters, self._battery
+    def _voltages(self, current_a: float, seconds: int) -> Floats:
+        """Return the terminal voltage under a constant current, second by second; `CHUNK_S` at the most."""
+        own, battery, after_s = self._battery.parameters, self._battery, self._after_s[:seconds]
         stored = own.charge_efficiency_ratio if current_a > 0.0 else 1.0
         soc = battery.soc_ratio + stored * current_a * after_s / (SECONDS_PER_HOUR * own.capacity_ah)
         place = np.clip(soc * GRID, 0.0, GRID - 1e-9)
         k = place.astype(np.int64)
         ocv_v = self._ocv_v[k] + (place - k) * (self._ocv_v[k + 1] - self._ocv_v[k])
         voltage_v: Floats = ocv_v + own.r0_ohm * current_a
-        for rc_v, ohm, tau_s in ((battery.rc1_v, own.r1_ohm, own.tau1_s), (battery.rc2_v, own.r2_ohm, own.tau2_s)):
-            keep = np.exp(-after_s / tau_s)
+        pairs = (battery.rc1_v, own.r1_ohm), (battery.rc2_v, own.r2_ohm)
+        for (rc_v, ohm), keeps in zip(pairs, self._keeps, strict=True):
+            keep = keeps[:seconds]
             voltage_v += rc_v * keep + ohm * current_a * (1.0 - keep)
         return voltage_v
 
@@ -239,11 +262,11 @@ def _play(section: ChannelSection, base_dir: Path, made: Course, start_s: float,
     driver = ReplayDriver(base_dir)
     asyncio.run(driver.open([hardware(section)]))
     driver.exchange(section.id, OwnProgram(), start_s)
-    first = True
-    for at_s, power_w in _pieces(driver, section.id, start_s, end_s):
-        made.fill(at_s, power_w, end_s)
+    pieces = list(_pieces(driver, section.id, start_s, end_s))
+    for (at_s, power_w), (until_s, _) in pairwise([*pieces, (end_s, 0.0)]):
+        first = at_s == pieces[0][0]
+        made.fill(at_s, power_w, until_s)
         made.add(at_s, power_w, ahead=not first, step=first)
-        first = False
 
 
 def _pieces(driver: ReplayDriver, channel: str, at_s: float, end_s: float) -> Iterator[tuple[float, float]]:

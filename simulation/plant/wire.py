@@ -137,40 +137,45 @@ class Wire:
         while self._plans_under_way and self._plans_under_way[0][0] <= end_s:
             at_s, _, station, channel, said = heappop(self._plans_under_way)
             plans.append((BEGIN_S + at_s, station, channel, said))
-        parts = self._under_way.pop(second + 1, [])
-        numbers = np.concatenate([part[0] for part in parts]) if parts else np.zeros(0, np.int64)
-        power_w = np.concatenate([part[1] for part in parts]) if parts else np.zeros(0)
-        if len(parts) > 1:
-            # The later of two messages that come in one second is what is known after it.
-            _, last = np.unique(numbers[::-1], return_index=True)
-            keep = len(numbers) - 1 - last
-            numbers, power_w = numbers[keep], power_w[keep]
-        return Batch(tuple(statuses), tuple(plans), numbers, power_w)
+        return Batch(tuple(statuses), tuple(plans), *self._arrived(second + 1))
+
+    def _arrived(self, second: int) -> tuple[Ints, Floats]:
+        """Return the loads whose telemetry arrives in a second, and their power; the later of two messages counts."""
+        parts = self._under_way.pop(second, [])
+        if len(parts) == 1:
+            return parts[0]
+        heard, power_w = np.zeros(len(self._loads.keys), np.bool_), np.zeros(len(self._loads.keys))
+        for numbers, said_w in parts:
+            heard[numbers], power_w[numbers] = True, said_w
+        return np.flatnonzero(heard), power_w[heard]
 
     def _send(self, second: int, measured_w: Floats) -> None:
         loads, network = self._loads, self._network
-        luck, swing = self._luck.random(len(loads.keys)), self._luck.random(len(loads.keys))
-        speaks = np.ones(len(loads.keys), np.bool_)
-        if loads.period_s > 1:
-            speaks &= (second + np.arange(len(loads.keys))) % loads.period_s == 0
-        speaks &= self._connected(second)
-        lost = speaks & (luck < network.loss_ratio)
-        self.lost += int(lost.sum())
-        numbers = np.flatnonzero(speaks & ~lost)
+        luck, swing = self._luck.random((2, len(loads.keys)))
+        speaks = self._speaking(second)
+        lost = luck < network.loss_ratio
+        if speaks is not None:
+            lost &= speaks
+        self.lost += int(np.count_nonzero(lost))
+        (numbers,) = (~lost if speaks is None else speaks & ~lost).nonzero()
         delay_s = np.maximum(0.0, network.delay_s + network.jitter_s * (2.0 * swing[numbers] - 1.0))
         arrives_s = np.maximum(self._arrived_s[numbers], second + loads.phase_s[numbers] + delay_s)
         self._arrived_s[numbers] = arrives_s
-        arrives = np.maximum(np.ceil(arrives_s), second + 1).astype(np.int64)
-        for due in np.unique(arrives).tolist():
-            here = arrives == due
-            self._under_way[due].append((numbers[here], measured_w[numbers[here]]))
+        said_w = measured_w[numbers]
+        soonest = second + 1
+        while len(numbers) > 0:
+            later = arrives_s > soonest
+            self._under_way[soonest].append((numbers[~later], said_w[~later]))
+            numbers, said_w, arrives_s, soonest = numbers[later], said_w[later], arrives_s[later], soonest + 1
 
-    def _connected(self, second: int) -> npt.NDArray[np.bool_]:
+    def _speaking(self, second: int) -> npt.NDArray[np.bool_] | None:
+        """Return who speaks in a second; null: everybody."""
         loads = self._loads
         away = {name for name, cuts in loads.cuts.items() for begin_s, end_s in cuts if begin_s <= second < end_s}
-        if not away:
-            return np.ones(len(loads.keys), np.bool_)
-        return np.array([station not in away for station, _ in loads.keys])
+        if loads.period_s == 1 and not away:
+            return None
+        speaks = (second + np.arange(len(loads.keys))) % loads.period_s == 0
+        return speaks & np.array([station not in away for station, _ in loads.keys], np.bool_)
 
     def _send_plans(self, end_s: float) -> None:
         loads, network, talk = self._loads, self._network, self._talk

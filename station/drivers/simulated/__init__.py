@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -128,10 +127,14 @@ def _measured(sample: Sample, noise: NoiseOptions, source: random.Random) -> Sam
         return sample
     voltage_v = sample.voltage_v + source.gauss(0.0, noise.voltage_v)
     current_a = sample.current_a if sample.current_a == 0.0 else sample.current_a + source.gauss(0.0, noise.current_a)
-    return replace(
-        sample,
+    return Sample(
         voltage_v=voltage_v,
         current_a=current_a,
         power_w=voltage_v * current_a,
+        battery_connected=True,
+        charge_limit_w=sample.charge_limit_w,
+        discharge_limit_w=sample.discharge_limit_w,
         temperature_degc=sample.temperature_degc + source.gauss(0.0, noise.temperature_degc),
+        soc_ratio=sample.soc_ratio,
+        fault=sample.fault,
     )

@@ -1,5 +1,6 @@
 """Loads as arrays: the same decisions as message by message, and the power that the production's stations show."""
 
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from equalizer.control.settings import ControlSettings
 from schemas import topics
 from schemas.codec import encode
 from schemas.messages import ChannelTelemetry, StepType, WorkStatus
-from schemas.settings import ConfigurationError
+from schemas.settings import ConfigurationError, validate
 from simulation.clock import Timeline
+from simulation.plant.course import Course, course
 from simulation.plant.run import BulkServer, compete
 from simulation.plant.wire import BOOT_ID, Batch
 from simulation.run import Result
@@ -21,6 +23,9 @@ from simulation.run import compete as compete_by_stations
 from simulation.scenario import Scenario, read
 from simulation.score import score
 from simulation.station import LOOP, Sender
+from station.config import ChannelSection
+from station.drivers.simulated.options import channel_options
+from station.rack import hardware
 
 SMALL = """
 title = "A small plant"
@@ -172,6 +177,43 @@ def test_a_course_is_what_the_productions_stations_draw(tmp_path: Path) -> None:
     assert np.median(off_w) < 0.02 * np.abs(slow_w).mean()
     assert off_w.mean() < 0.12 * np.abs(slow_w).mean()
     assert abs(fast_w.mean() - slow_w.mean()) < 0.05 * np.abs(slow_w).mean()
+
+
+def test_a_held_voltage_is_the_drivers_second_by_second() -> None:
+    section = validate(
+        ChannelSection,
+        {
+            "id": "1",
+            "charge_limit_w": 30000.0,
+            "discharge_limit_w": 30000.0,
+            "ramp_w_per_s": 30000.0,
+            "battery": {"capacity_ah": 60.0, "series": 96, "soc_ratio": 0.6},
+            "program": [{"step": "cccv_chg", "current_a": 70.0, "voltage_v": 398.4, "until": {"current_a": 14.0}}],
+        },
+        source="here",
+    )
+    made = course(section, Path(), start_s=0.5, stop_s=inf, length_s=4000)
+    # The constant current, and then what its driver's battery does when it is asked once a second.
+    battery = channel_options(hardware(section)).battery.build()
+    held = int(np.argmax(np.diff(made.power_w[1:]) < 0.0)) + 2
+    battery.advance(held - 1, 70.0)
+    current_a, powers_w = 70.0, []
+    while current_a > 14.0 or not powers_w:
+        response = battery.response(1.0, current_a, 1.0, current_a)
+        current_a = max(0.0, min(current_a, response.current_for_voltage(398.4)))
+        battery.advance(1.0, current_a)
+        powers_w.append(398.4 * current_a)
+    assert len(powers_w) > 300
+    assert made.power_w[held : held + len(powers_w)].tolist() == np.array(powers_w, np.float32).tolist()
+    assert made.edge_s[2] == held - 0.5 + len(powers_w), "then the program begins again"
+
+
+@pytest.mark.parametrize("lasts_s", [2.0, 3.0, 4.0, 5.0])
+def test_a_step_may_begin_at_half_a_second(lasts_s: float) -> None:
+    made = Course(12, np.zeros(12, np.float32))
+    made.fill(2.5, np.arange(1.0, lasts_s + 1.0), 2.5 + lasts_s)
+    assert made.power_w[3 : 3 + round(lasts_s)].tolist() == list(range(1, round(lasts_s) + 1))
+    assert np.count_nonzero(made.power_w) == lasts_s
 
 
 def test_plans_help_a_plant_and_the_contract_holds(tmp_path: Path) -> None:
