@@ -6,7 +6,7 @@ more than is left; the last rest is the controller's own. So the parts sum to th
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from math import isfinite
 from types import MappingProxyType

@@ -200,7 +200,7 @@ class _Walk:
         """Constant voltage, second by second."""
         battery, least_a = self._battery, work.ends.current_a
         own, ocv, at_s = battery.parameters, battery.parameters.ocv, from_s
-        # What `Battery.response` and `Battery.advance` do in a step of 1 s to its end, with all that stays the same in it.
+        # What `Battery.response` and `Battery.advance` do in a second; what stays the same in each, worked out once.
         keep1, keep2 = exp(-1.0 / own.tau1_s), exp(-1.0 / own.tau2_s)
         gain1_ohm, gain2_ohm = own.r1_ohm * (1.0 - keep1), own.r2_ohm * (1.0 - keep2)
         soc, rc1_v, rc2_v, start_v = battery.soc_ratio, battery.rc1_v, battery.rc2_v, ocv.at(battery.soc_ratio)

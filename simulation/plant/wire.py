@@ -174,8 +174,9 @@ class Wire:
         away = {name for name, cuts in loads.cuts.items() for begin_s, end_s in cuts if begin_s <= second < end_s}
         if loads.period_s == 1 and not away:
             return None
-        speaks = (second + np.arange(len(loads.keys))) % loads.period_s == 0
-        return speaks & np.array([station not in away for station, _ in loads.keys], np.bool_)
+        due: npt.NDArray[np.bool_] = (second + np.arange(len(loads.keys))) % loads.period_s == 0
+        there = np.array([station not in away for station, _ in loads.keys], np.bool_)
+        return due & there
 
     def _send_plans(self, end_s: float) -> None:
         loads, network, talk = self._loads, self._network, self._talk
