@@ -154,6 +154,10 @@ class Hall:
             (channel_filter(self.loop, ChannelTopic.SETPOINT), 0),
         )
 
+    def sure_filters(self) -> tuple[str, ...]:
+        """Return those of them whose retained messages are said once, and must not be missed."""
+        return (loop_topic(self.loop, LoopTopic.SERVER), status_filter(self.loop))
+
     # ── what comes in ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def take(self, topic: str, payload: bytes, now_s: float, unix_time_s: float, *, retained: bool) -> None:

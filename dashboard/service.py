@@ -175,7 +175,8 @@ class DashboardService:
 
     def _connected(self) -> None:
         self.hub.broker_lost_s = None
-        self._session.subscribe(*self.hub.hall.filters(), *self.hub.desk.filters())
+        hall = self.hub.hall
+        self._session.subscribe(*hall.filters(), *self.hub.desk.filters(), sure=hall.sure_filters())
 
     def _disconnected(self, reason: str) -> None:
         _LOG.warning("the broker is lost: %s", reason)

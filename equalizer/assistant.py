@@ -63,8 +63,8 @@ class Assistant:
         self._connected_s = self._clock()
         # What was known before may be gone: the broker tells all of it again.
         self._site = homeassistant.forgotten(self._site)
-        loop = self._site.loop
-        self._session.subscribe((topics.status_filter(loop), 1), (homeassistant.config_filter(self._site.prefix), 1))
+        status, config = topics.status_filter(self._site.loop), homeassistant.config_filter(self._site.prefix)
+        self._session.subscribe((status, 1), (config, 1), sure=(status,))
 
     def _take(self, topic: str, payload: bytes, retained: bool) -> None:  # noqa: FBT001, ARG002 - the session's signature
         address = topics.parse(topic)

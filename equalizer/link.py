@@ -143,6 +143,11 @@ class Link:
             (topics.channel_filter(loop, ChannelTopic.TELEMETRY), 0),
         )
 
+    @property
+    def sure_filters(self) -> tuple[str, ...]:
+        """Those of them whose retained messages are said once: a station that is missed counts as gone."""
+        return (topics.status_filter(self.loop),)
+
     def reset(self, book: LoopBook) -> None:
         """Begin anew with an empty book; what comes is of unknown age until `of_unknown_age` is taken back."""
         self.book = book

@@ -196,7 +196,7 @@ class EqualizerService:
             voice=self._voice,
             ledger=self._ledger,
             link=self._link,
-            subscribe=lambda: self._session.subscribe(*self._link.filters),
+            subscribe=lambda: self._session.subscribe(*self._link.filters, sure=self._link.sure_filters),
             timing=_timing(settings),
             stored=settings.standby.enabled and settings.standby.store == "nats",
             lease_s=settings.setpoint.ttl_s,

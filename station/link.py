@@ -247,12 +247,13 @@ class Link:
             # Behind what the session has held back: the loss is told first.
             asyncio.get_running_loop().call_soon(self._tell_of_connection, "connection_back", "connected again")
         self._publish_status(session, Presence.ONLINE)
-        station = self.identity.station
+        station, server = self.identity.station, loop_topic(loop, LoopTopic.SERVER)
         session.subscribe(
             (channel_filter(loop, ChannelTopic.SETPOINT, station=station), 0),
             (channel_filter(loop, ChannelTopic.COMMAND, station=station), 1),
-            (loop_topic(loop, LoopTopic.SERVER), 1),
+            (server, 1),
             (self._own_status, 1),
+            sure=(server, self._own_status),
         )
         while self._early_events:
             session.publish(loop_topic(loop, LoopTopic.EVENT), encode(self._early_events.popleft()), qos=1)

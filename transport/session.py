@@ -14,7 +14,7 @@ import socket
 import ssl
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,10 @@ _CLOGGED_BYTES = 4096
 _CLOGGED_S = 1.0
 """So much has not been sent for so long, and QoS 0 waits here, where the newest of a topic replaces the older. A burst
 is gone before: it waits for an acknowledgement, or for a process that is short of time."""
+_ASK_AGAIN_S = 2.0
+"""NATS, which speaks MQTT 3.1.1 alone, hands a retained message to its subscribers and acknowledges it a moment before
+newcomers are given it (decision 4): whoever subscribes in between gets it neither way, or an older one instead. Asked
+once more, it gives what it has."""
 _ACCEPTED_PACKET_BYTES = 4 * MAX_PAYLOAD_BYTES
 """A broker that speaks MQTT 5 keeps what is longer to itself: nothing of the contract is, and a message of a hundred
 megabytes would hold up all that come behind it. What is a little too long arrives, and is counted."""
@@ -155,6 +159,9 @@ class Session:
         self._unacknowledged: dict[int, _Outgoing] = {}
         self._asked: dict[int, tuple[str, ...]] = {}
         """Filters that the broker has not answered yet."""
+        self._again: asyncio.TimerHandle | None = None
+        self._overtaken: set[str] | None = None
+        """Topics that were heard live since something was to be asked for again: what is retained of them is older."""
         self._oversized: set[str] = set()
         """Topics of messages that were too large for the broker, each logged once a connection."""
         self._held: deque[_Outgoing] = deque(maxlen=_HELD_MESSAGES)
@@ -229,13 +236,47 @@ class Session:
         """Set what the broker publishes when a connection made from now on is lost."""
         self._will = will
 
-    def subscribe(self, *filters: tuple[str, int]) -> None:
-        """Subscribe to filters, each with its QoS; without a connection nothing happens (`on_connected` comes)."""
-        if self._client is not None and self.connected:
-            _, mid = self._client.subscribe(list(filters))
-            if mid is not None:
-                self._asked[mid] = tuple(name for name, _ in filters)
-            self._pump()
+    def subscribe(self, *filters: tuple[str, int], sure: Collection[str] = ()) -> None:
+        """Subscribe to filters, each with its QoS; without a connection nothing happens (`on_connected` comes).
+
+        Args:
+            filters: each with its QoS.
+            sure: those of them (QoS 1) whose retained messages are said once and must not be missed: where the broker
+                may pass one over that is published at this very moment, they are asked for once more.
+        """
+        if self._client is None or not self.connected:
+            return
+        self._ask(filters)
+        again = tuple(asked for asked in filters if asked[0] in sure)
+        if again and self.broker.protocol == "3.1.1":
+            self._forget_to_ask()
+            self._overtaken = set()
+            self._again = asyncio.get_running_loop().call_later(_ASK_AGAIN_S, self._ask_again, again)
+
+    def _ask(self, filters: tuple[tuple[str, int], ...]) -> None:
+        if self._client is None:
+            return
+        _, mid = self._client.subscribe(list(filters))
+        if mid is not None:
+            self._asked[mid] = tuple(name for name, _ in filters)
+        self._pump()
+
+    def _ask_again(self, filters: tuple[tuple[str, int], ...]) -> None:
+        self._again = asyncio.get_running_loop().call_later(_ASK_AGAIN_S, self._forget_to_ask)
+        self._ask(filters)
+
+    def _forget_to_ask(self) -> None:
+        if self._again is not None:
+            self._again.cancel()
+        self._again = self._overtaken = None
+
+    def _is_overtaken(self, topic: str, *, retained: bool) -> bool:
+        """Tell whether a message is older than what was heard of its topic, as what is asked for again may be."""
+        if self._overtaken is None:
+            return False
+        if not retained:
+            self._overtaken.add(topic)
+        return retained and topic in self._overtaken
 
     def publish(
         self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False, only_now: bool = False
@@ -375,6 +416,7 @@ class Session:
         self._held.extend(message for message in self._unacknowledged.values() if not message.retain)
         self._unacknowledged.clear()
         self._asked.clear()
+        self._forget_to_ask()
         if self._handshake is not None and not self._handshake.done():
             self._handshake.cancel()
         self._handshake = None
@@ -540,6 +582,8 @@ class Session:
                 _LOG.error("subscription_refused broker=%s filter=%s reason=%r", where, name, str(reason).lower())
 
     def _dispatch(self, topic: str, payload: bytes, retained: bool, qos: int) -> None:  # noqa: FBT001 - the callback's
+        if self._is_overtaken(topic, retained=retained):
+            return
         try:
             (self._on_assured if qos else self._on_message)(topic, payload, retained)
         except Exception:  # noqa: BLE001 - a handler's bug must not stop the reading; it is reported with its traceback

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from schemas.settings import BrokerSettings
 from simulation.trials.mqtt import KEEPALIVE_S, Line, Packet
@@ -111,8 +111,9 @@ class VirtualSession:
         """Set what the broker publishes when a connection made from now on is lost."""
         self._will = will
 
-    def subscribe(self, *filters: tuple[str, int]) -> None:
-        """Subscribe; without a connection nothing happens."""
+    def subscribe(self, *filters: tuple[str, int], sure: Collection[str] = ()) -> None:
+        """Subscribe; without a connection nothing happens. This broker passes nothing over: all is sure."""
+        del sure
         if self.connected:
             self._send(Packet("subscribe", filters=filters))
 

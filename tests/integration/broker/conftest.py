@@ -136,12 +136,12 @@ def mosquitto() -> Path:
 def embedded_broker(tmp_path: Path) -> Iterator[RunningBroker]:
     if find_embedded() is None:
         pytest.skip("nats-server is not installed")
-    with start("embedded", port=free_port(preferred=21883), data_dir=tmp_path / "nats") as broker:
+    with start("embedded", port=free_port(preferred=0), data_dir=tmp_path / "nats") as broker:
         yield broker
 
 
 @pytest.fixture
 def mosquitto_broker(mosquitto: Path, tmp_path: Path) -> Iterator[RunningBroker]:
     assert mosquitto
-    with start("mosquitto", port=free_port(preferred=21883), data_dir=tmp_path / "mosquitto") as broker:
+    with start("mosquitto", port=free_port(preferred=0), data_dir=tmp_path / "mosquitto") as broker:
         yield broker

@@ -32,7 +32,7 @@ def test_the_defaults_of_mosquitto_lose_most_of_them_without_a_word(
     mosquitto: Path, client: Callable[..., Any], tmp_path: Path
 ) -> None:
     assert mosquitto
-    port = free_port(preferred=21883)
+    port = free_port(preferred=0)
     stock = tmp_path / "stock.conf"
     root = "user root\n" if os.geteuid() == 0 else ""
     stock.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n{root}")

@@ -39,8 +39,8 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 5.0) -> bool:
 def test_it_answers_when_start_returns_and_is_gone_when_stop_does(
     kind: Literal["mosquitto", "embedded"], protocol: str, tmp_path: Path
 ) -> None:
-    port = free_port(preferred=21883)
-    websocket_port = free_port(preferred=29001)
+    port = free_port(preferred=0)
+    websocket_port = free_port(preferred=0)
     broker = start(kind, port=port, websocket_port=websocket_port, data_dir=tmp_path)
     assert answers("127.0.0.1", port)
     assert (broker.kind, broker.protocol, broker.port) == (kind, protocol, port)
@@ -63,7 +63,7 @@ def websocket_accepts(port: int) -> bool:
 
 def test_auto_takes_mosquitto_where_it_is_installed(mosquitto: Path, tmp_path: Path) -> None:
     assert mosquitto
-    with start(port=free_port(preferred=21883), data_dir=tmp_path) as broker:
+    with start(port=free_port(preferred=0), data_dir=tmp_path) as broker:
         assert broker.kind == "mosquitto"
 
 
@@ -80,7 +80,7 @@ def test_the_shipped_development_file_works_as_it_stands(mosquitto: Path, tmp_pa
 
 def test_a_configuration_may_have_comments_in_any_encoding(mosquitto: Path, tmp_path: Path) -> None:
     assert mosquitto
-    config, port = tmp_path / "halle.conf", free_port(preferred=21883)
+    config, port = tmp_path / "halle.conf", free_port(preferred=0)
     config.write_text(f"# Prüfhalle\nlistener {port} 127.0.0.1\nallow_anonymous true\n", encoding="latin-1")
     with start("mosquitto", config=config, data_dir=tmp_path) as broker:
         assert broker.port == port
@@ -98,7 +98,7 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
 def test_a_broker_that_dies_is_quoted(mosquitto: Path, tmp_path: Path) -> None:
     assert mosquitto
     config = tmp_path / "wrong.conf"
-    config.write_text(f"listener {free_port(preferred=21883)} 127.0.0.1\nno_such_option true\n")
+    config.write_text(f"listener {free_port(preferred=0)} 127.0.0.1\nno_such_option true\n")
     with pytest.raises(BrokerDiedError, match="no_such_option"):
         start("mosquitto", config=config, data_dir=tmp_path)
 
@@ -140,7 +140,7 @@ def test_a_missing_program_is_named_with_its_remedy(tmp_path: Path) -> None:
 def test_the_broker_ends_when_its_parent_is_killed(kind: str, death: signal.Signals, tmp_path: Path) -> None:
     script = (
         "import sys, time, pathlib, broker\n"
-        "b = broker.start(sys.argv[1], port=broker.free_port(preferred=21883), data_dir=pathlib.Path(sys.argv[2]))\n"
+        "b = broker.start(sys.argv[1], port=broker.free_port(preferred=0), data_dir=pathlib.Path(sys.argv[2]))\n"
         "print(b.pid, flush=True)\n"
         "time.sleep(60)\n"
     )

@@ -331,6 +331,79 @@ async def test_a_subscription_that_the_broker_refuses_is_told(caplog: pytest.Log
     assert "filter=refused/#" in told
 
 
+class LateStore:
+    """A broker of MQTT 3.1.1 that gives newcomers what is in `retained`, whatever it has said to others since."""
+
+    def __init__(self) -> None:
+        self.retained = {b"s/1/status": b"old"}
+        self.subscriptions: list[bytes] = []
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+        while head := await reader.read(1):
+            body = await reader.readexactly((await reader.readexactly(1))[0])
+            if head[0] >> 4 == 1:  # CONNECT
+                writer.write(b"\x20\x02\x00\x00")
+            elif head[0] >> 4 == 8:  # SUBSCRIBE
+                self.subscriptions.append(body[2:])
+                writer.write(b"\x90" + bytes([2 + body.count(b"/#")]) + body[:2] + b"\x01" * body.count(b"/#"))
+                for topic, payload in self.retained.items():
+                    self.say(topic, payload, retained=True)
+            await writer.drain()
+        writer.close()
+
+    def say(self, topic: bytes, payload: bytes, *, retained: bool = False) -> None:
+        assert self._writer is not None
+        body = len(topic).to_bytes(2, "big") + topic + b"\x00\x07" + payload
+        self._writer.write(bytes([0x32 | retained, len(body)]) + body)
+
+
+async def test_what_a_broker_retains_while_somebody_subscribes_is_asked_for_once_more() -> None:
+    store = LateStore()
+    server = await asyncio.start_server(store.serve, "127.0.0.1", 0)
+    peer = Peer(BrokerSettings(port=server.sockets[0].getsockname()[1], protocol="3.1.1"), "ear")
+    async with running(peer):
+        peer.session.subscribe(("s/#", 1), ("c/#", 1), sure=("s/#",))
+        await until(lambda: len(peer.got) == 1)
+        store.retained = {b"s/1/status": b"new", b"s/2/status": b"first"}  # kept only now; said to others before
+        await until(lambda: len(peer.got) == 3)
+    server.close()
+    await server.wait_closed()
+    assert peer.got == [("s/1/status", b"old", True), ("s/1/status", b"new", True), ("s/2/status", b"first", True)]
+    assert store.subscriptions == [b"\x00\x03s/#\x01\x00\x03c/#\x01", b"\x00\x03s/#\x01"]
+
+
+async def test_what_is_asked_for_again_is_no_news_where_newer_was_heard() -> None:
+    store = LateStore()
+    server = await asyncio.start_server(store.serve, "127.0.0.1", 0)
+    peer = Peer(BrokerSettings(port=server.sockets[0].getsockname()[1], protocol="3.1.1"), "ear")
+    async with running(peer):
+        peer.session.subscribe(("s/#", 1), sure=("s/#",))
+        await until(lambda: len(peer.got) == 1)
+        store.say(b"s/1/status", b"new")
+        store.retained[b"s/2/status"] = b"first"
+        await until(lambda: len(peer.got) == 3)
+        peer.session.subscribe(("s/#", 1), sure=("s/#",))  # from the beginning: all of it counts
+        await until(lambda: len(peer.got) == 5)
+    server.close()
+    await server.wait_closed()
+    assert peer.got[:3] == [("s/1/status", b"old", True), ("s/1/status", b"new", False), ("s/2/status", b"first", True)]
+    assert peer.got[3:] == [("s/1/status", b"old", True), ("s/2/status", b"first", True)]
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+async def test_a_broker_of_mqtt_5_is_asked_once(mosquitto: RunningBroker, protocol: str) -> None:
+    """NATS, for which this is done, speaks 3.1.1 alone."""
+    settings = BrokerSettings(port=mosquitto.port, protocol=protocol)
+    async with running(Peer(settings, "mouth")) as mouth, running(Peer(settings, "ear")) as ear:
+        mouth.session.publish("s/1/status", b"online", qos=1, retain=True)
+        await mouth.session.flush(5.0)
+        ear.session.subscribe(("s/#", 1), sure=("s/#",))
+        await asyncio.sleep(3.0)
+        assert ear.got == [("s/1/status", b"online", True)] * (2 if protocol == "3.1.1" else 1)
+
+
 def test_a_session_that_follows_another_counts_on_from_what_that_dropped() -> None:
     first, second = Peer(BrokerSettings(port=1), "first").session, Peer(BrokerSettings(port=2), "second").session
     first.publish("a", b"outdated by the time that there is a connection")

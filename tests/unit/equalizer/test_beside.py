@@ -5,7 +5,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
@@ -33,7 +33,7 @@ class Line:
     async def run(self) -> None:
         await asyncio.Event().wait()
 
-    def subscribe(self, *_filters: tuple[str, int]) -> None:
+    def subscribe(self, *_filters: tuple[str, int], sure: Collection[str] = ()) -> None:
         """Nobody answers."""
 
     async def flush(self, _timeout_s: float) -> None:
