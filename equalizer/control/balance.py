@@ -11,8 +11,10 @@ from equalizer.control.lookahead import CLUSTER_S, Course, Move, course
 from equalizer.control.plan import planned
 from equalizer.control.reasons import Reason
 from equalizer.control.regulator import STILL, confirm, is_engaged
-from equalizer.control.settings import LEAD_S
+from equalizer.control.settings import LEAD_S, LOCK_MARGIN_S
 from equalizer.control.state import NEVER_S, ControlState, Hold, Look
+from equalizer.control.surprise import UNSURPRISED, worth_w
+from equalizer.control.turns import turns
 from schemas.messages import Policy
 
 PERSIST_S = 1.0
@@ -21,6 +23,8 @@ LOOK_S = 0.25
 """A course of action is thought over no more often than this, unless the mismatch differs."""
 LONG_LOOK_S = 2.0
 """A course of action is thought over after this long, even if all goes as it was foreseen."""
+TURN_S = 0.1
+"""So soon it is asked again whether an unannounced imbalance is worth a channel."""
 CALL_OFF_S = 0.3
 """A change sent ahead can be called off until so long before it."""
 
@@ -119,13 +123,28 @@ def _begun(state: ControlState, cycle: Cycle, ahead: Course, mismatch_w: float) 
     serves_now = state.engaged and not _ends_by_itself(cycle, ahead, mismatch_w)
     # Whatever is changed longer than the delay before an edge is free again by then: that needs no preparation.
     prepares = bool(ahead.times_s) and ahead.times_s[0] <= now_s + settings.delay_s
+    if settings.policy is Policy.DWELL and serves_now and not prepares:
+        kept = replace(kept, moves=(), owed=free_s <= now_s and _take_turns(state, cycle, mismatch_w))
+        return _look(kept, cycle, ahead, next_s=max(free_s, now_s + TURN_S), again_s=NEVER_S)
     may_act = free_s <= now_s and (serves_now or prepares)
     if not may_act and not _may_send_ahead(cycle, ahead, free_s, now_s + lead_s):
         # Nothing would be changed, whatever came out: what is to be done later is thought over when its time comes.
         return _look(kept, cycle, ahead, next_s=inf, again_s=NEVER_S)
     moves = planned(now_s, ahead, cycle.units(now_s), settings, before=kept.moves, number=kept.number)
-    next_s = inf
-    for at_s in sorted({move.at_s for move in moves if move.at_s <= now_s + lead_s}):
+    near = [move for move in moves if move.at_s <= now_s + lead_s]
+    next_s = _make_due(state, cycle, ahead, near, may_act=may_act, serves_now=serves_now)
+    again_s = (
+        now_s if cycle.changed else min([now_s + LONG_LOOK_S, *(max(move.at_s - lead_s, now_s) for move in moves)])
+    )
+    return _look(replace(kept, moves=tuple(moves)), cycle, ahead, next_s=next_s, again_s=again_s)
+
+
+def _make_due(
+    state: ControlState, cycle: Cycle, ahead: Course, moves: Sequence[Move], *, may_act: bool, serves_now: bool
+) -> float:
+    """Make the changes that are due, now or for an edge that is near; return when the next of the others is."""
+    now_s, next_s = cycle.now_s, inf
+    for at_s in sorted({move.at_s for move in moves}):
         due = [move for move in moves if move.at_s == at_s]
         if not all(_can_be_told(cycle.holds[move.key], now_s) for move in due):
             continue
@@ -134,12 +153,37 @@ def _begun(state: ControlState, cycle: Cycle, ahead: Course, mismatch_w: float) 
                 cycle.make(due, now_s, state.cause)
         elif not _is_near_edge(at_s, cycle):
             next_s = min(next_s, at_s)
-        elif abs(ahead.at(at_s) - cycle.total_w(at_s)) > settings.engage_w or _is_large(cycle, due):
+        elif abs(ahead.at(at_s) - cycle.total_w(at_s)) > cycle.settings.engage_w or _is_large(cycle, due):
             cycle.make(due, at_s, Reason.ANNOUNCED)
-    again_s = (
-        now_s if cycle.changed else min([now_s + LONG_LOOK_S, *(max(move.at_s - lead_s, now_s) for move in moves)])
+    return next_s
+
+
+def _take_turns(state: ControlState, cycle: Cycle, mismatch_w: float) -> bool:
+    """Answer what nobody announced with one channel after the other, each only for what it is worth.
+
+    Returns:
+        Whether one is still to take the sign that others have left for it.
+    """
+    settings, now_s = cycle.settings, cycle.now_s
+    lock_s = settings.delay_s + LOCK_MARGIN_S
+    lefts_s = [channel.unlock_s(cycle.holds[key], settings) - now_s for key in sorted(cycle.counted)]
+    away = sum(min(max(left_s / lock_s, 0.0), 1.0) for left_s in lefts_s)
+    # With nobody away, the answer is what it takes; so is an operator's target, and the end of what was begun.
+    at_once = away == 0.0 or state.cause is Reason.TARGET or (state.look is not None and state.look.owed)
+    surprise = UNSURPRISED if at_once else state.surprise
+    units = [
+        unit if _can_be_told(cycle.holds[unit.slot.key], now_s) else replace(unit, slot=replace(unit.slot, locked=True))
+        for unit in cycle.units(now_s)
+    ]
+    moves = turns(
+        now_s,
+        mismatch_w,
+        units,
+        least_w=settings.release_w,
+        worth_w=lambda made: worth_w(surprise, away + made, len(lefts_s)),
     )
-    return _look(replace(kept, moves=tuple(moves)), cycle, ahead, next_s=next_s, again_s=again_s)
+    cycle.make(moves, now_s, state.cause)
+    return any(move.key not in cycle.changed for move in moves)
 
 
 def _can_be_told(hold: Hold, now_s: float) -> bool:

@@ -119,8 +119,7 @@ class Cycle:
 
         def stays(move: Move) -> bool:
             """Tell whether a channel does not leave the sign that it has."""
-            from_w = channel.clipped_w(self.holds[move.key].power_w(at_s), self.views[move.key])
-            return from_w * move.power_w >= 0.0 and move.power_w != 0.0
+            return self.power_w(move.key, at_s) * move.power_w >= 0.0 and move.power_w != 0.0
 
         for move in sorted(moves, key=lambda move: (stays(move), abs(move.power_w), move.key)):
             soonest_s = self._clear_s(move)
@@ -136,6 +135,10 @@ class Cycle:
                 soonest_s=soonest_s,
             )
             self.changed[move.key] = reason
+
+    def power_w(self, key: ChannelKey, at_s: float) -> float:
+        """Return what a channel does at a time, by what it was asked and can do."""
+        return channel.clipped_w(self.holds[key].power_w(at_s), self.views[key])
 
     def _clear_s(self, move: Move) -> float:
         """Return from when on no other channel has the opposite sign.
@@ -164,10 +167,7 @@ class Cycle:
         """Tell whether channels that are counted upon work against each other, as taken over from somebody else."""
         if len(self.counted) < 2:  # noqa: PLR2004 - it takes two
             return False
-        powers_w = [
-            0.0 if self.holds[key].background else channel.clipped_w(self.holds[key].power_w(at_s), self.views[key])
-            for key in self.counted
-        ]
+        powers_w = [0.0 if self.holds[key].background else self.power_w(key, at_s) for key in self.counted]
         return min(powers_w) < -self.settings.release_w and max(powers_w) > self.settings.release_w
 
 

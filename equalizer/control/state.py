@@ -12,6 +12,7 @@ from equalizer.control.lookahead import Move
 from equalizer.control.losses import LOSSLESS, Efficiency
 from equalizer.control.reasons import Reason
 from equalizer.control.regulator import STILL, Confirmation
+from equalizer.control.surprise import UNSURPRISED, Surprise
 from equalizer.control.trim import UNTRIMMED, Trim
 from schemas.messages import Basis, Phase, SetpointStep
 
@@ -145,6 +146,8 @@ class Look:
     """The best course of action that was found."""
     number: int = 0
     """Looks before it, since something had to be balanced."""
+    owed: bool = False
+    """A channel is still to take the sign that others have left for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +196,8 @@ class ControlState:
     """What the loads draw beyond what their batteries show."""
     band: Band = UNMEASURED
     """The hysteresis band, where it finds its width by itself."""
+    surprise: Surprise = UNSURPRISED
+    """By how much the load moves unannounced; learnt under `dwell`."""
     spare_w: float = 0.0
     """What is left over within the band, and could serve a battery; 0: nothing."""
     spare_since_s: float = NEVER_S

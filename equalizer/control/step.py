@@ -18,8 +18,9 @@ from equalizer.control.recovery import recover
 from equalizer.control.regulator import STILL
 from equalizer.control.settings import ControlSettings
 from equalizer.control.state import NOTHING_READ, ControlState, Decision, Hold, Level, Order
+from equalizer.control.surprise import advance as advance_surprise
 from equalizer.control.trim import advance as advance_trim
-from schemas.messages import Basis, Phase, SetpointStep
+from schemas.messages import Basis, Phase, Policy, SetpointStep
 
 AT_REST_W = 1.0
 """A channel that applies less is at 0 W."""
@@ -77,6 +78,8 @@ def step(
     if settings.auto_band:
         state = replace(state, band=advance_band(state.band, image, settings, now_s))
         settings = in_force(state, settings)
+    if settings.policy is Policy.DWELL:
+        state = replace(state, surprise=advance_surprise(state.surprise, image, settings, now_s))
     if not _is_finite(state, image, now_s):
         return _passive(state, state.phase, Reason.NOT_FINITE, settings, now_s)
     if state.phase is Phase.STARTING and not image.round_complete:
