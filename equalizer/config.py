@@ -39,7 +39,8 @@ class ControlSection(Section):
     """The delay against shaking and the hysteresis."""
 
     policy: Annotated[Policy, BeforeValidator(_policy)] = Policy.CONFIRM
-    """`confirm` waits for `delay_s` before it answers what nobody announced; `dwell` answers at once, then holds."""
+    """`confirm` waits for `delay_s` before it answers what nobody announced; `dwell` answers at once, then holds,
+    and with a restless load keeps a channel for what is worth it."""
     delay_s: NonNegative = 15.0
     """The delay against shaking: no channel is changed twice within it; 10 to 20 s are recommended."""
     engage_w: NonNegative | Literal["auto"] = 1000.0

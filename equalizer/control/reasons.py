@@ -38,7 +38,7 @@ class Reason(StrEnum):
     SIGN = "sign"
     """A channel that is free would have to take the sign opposite to one that is bound."""
     PASSED_OVER = "passed_over"
-    """A channel is free, and is kept for a later and larger step: that leaves less over the horizon."""
+    """A channel is free, and is kept for a later, larger step, announced or to be expected: that leaves less over."""
     NO_HEADROOM = "no_headroom"
     """The equalization channels are at their limits."""
     NOT_DELIVERING = "not_delivering"
