@@ -102,6 +102,7 @@ class Channel:
         self.rack = rack
         self.begins = begins
         """The tick with which its telemetry's period begins."""
+        self._begin_s = tick_s(begins)
         self.period_s = period_s
         self.ticked = begins - 1
         self.wanted = begins
@@ -115,9 +116,8 @@ class Channel:
 
     def next_telemetry(self) -> int:
         """Return the tick of the next telemetry."""
-        begin_s = tick_s(self.begins)
-        passed = int((tick_s(self.ticked) + TICK_S / 2.0 - begin_s) / self.period_s) + 1
-        return tick_from(begin_s + passed * self.period_s - TICK_S / 2.0)
+        passed = int((tick_s(self.ticked) + TICK_S / 2.0 - self._begin_s) / self.period_s) + 1
+        return tick_from(self._begin_s + passed * self.period_s - TICK_S / 2.0)
 
 
 class VirtualStation:

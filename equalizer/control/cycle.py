@@ -210,10 +210,9 @@ def left(
     return {key: hold for key, hold in gone if hold is not None}
 
 
-def kept(state: ControlState, cycle: Cycle) -> ControlState:
-    """Return the state with what became of the channels."""
+def kept(cycle: Cycle, state: ControlState) -> tuple[Mapping[ChannelKey, Hold], Readout]:
+    """Return what became of the channels, for the state: their holds and the readout."""
     sent = bool(cycle.changed or cycle.renewed)
     if not sent and not cycle.is_read:
-        return state
-    readout = replace(cycle.readout, until_s=NEVER_S) if sent else cycle.readout
-    return replace(state, holds=MappingProxyType(cycle.holds), readout=readout)
+        return state.holds, state.readout
+    return MappingProxyType(cycle.holds), replace(cycle.readout, until_s=NEVER_S) if sent else cycle.readout

@@ -139,8 +139,11 @@ def _balance(
             settings, now_s, look_s, cycle.readout.renew_s, confirmed_s if confirmed_s is not None else inf
         ),
     )
+    holds, readout = kept(cycle, state)
     state = replace(
-        kept(state, cycle),
+        state,
+        holds=holds,
+        readout=readout,
         phase=decision.phase,
         held_back=held_back,
         other_phase_s=other_phase_s,
@@ -196,8 +199,11 @@ def _pause(
             cycle.holds[key] = _at_rest(hold, now_s)
             cycle.renewed[key] = Reason.PAUSED
     made = orders(cycle)
+    holds, readout = kept(cycle, state)
     state = replace(
-        kept(_quiet(state), cycle),
+        _quiet(state),
+        holds=holds,
+        readout=readout,
         phase=Phase.PAUSED,
         held_back=Reason.PAUSED,
         changes=state.changes + sum(order.kind == "change" for order in made),

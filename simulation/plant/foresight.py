@@ -56,4 +56,4 @@ def plan(course: Course, at_s: float, *, boot_id: str, seq: int, unix_time_s: fl
 
 
 def _segment(after_s: float, power_w: float) -> PlanSegment:
-    return PlanSegment.model_construct(after_s=round(after_s, 3), power_w=round(power_w, 3), sigma_s=None)
+    return PlanSegment(after_s=round(after_s, 3), power_w=round(power_w, 3))

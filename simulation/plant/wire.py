@@ -153,20 +153,20 @@ class Wire:
         loads, network = self._loads, self._network
         luck, swing = self._luck.random((2, len(loads.keys)))
         speaks = self._speaking(second)
-        lost = luck < network.loss_ratio
+        comes = luck >= network.loss_ratio
         if speaks is not None:
-            lost &= speaks
-        self.lost += int(np.count_nonzero(lost))
-        (numbers,) = (~lost if speaks is None else speaks & ~lost).nonzero()
-        delay_s = np.maximum(0.0, network.delay_s + network.jitter_s * (2.0 * swing[numbers] - 1.0))
-        arrives_s = np.maximum(self._arrived_s[numbers], second + loads.phase_s[numbers] + delay_s)
-        self._arrived_s[numbers] = arrives_s
-        said_w = measured_w[numbers]
-        soonest = second + 1
-        while len(numbers) > 0:
-            later = arrives_s > soonest
-            self._under_way[soonest].append((numbers[~later], said_w[~later]))
-            numbers, said_w, arrives_s, soonest = numbers[later], said_w[later], arrives_s[later], soonest + 1
+            comes &= speaks
+        self.lost += (len(comes) if speaks is None else int(np.count_nonzero(speaks))) - int(np.count_nonzero(comes))
+        delay_s = np.maximum(0.0, network.delay_s + network.jitter_s * (2.0 * swing - 1.0))
+        arrives_s = np.maximum(self._arrived_s, second + loads.phase_s + delay_s)
+        np.copyto(self._arrived_s, arrives_s, where=comes)
+        due = second + 1
+        while comes.any():
+            now = comes & (arrives_s <= due)
+            (numbers,) = now.nonzero()
+            self._under_way[due].append((numbers, measured_w[numbers]))
+            comes ^= now
+            due += 1
 
     def _speaking(self, second: int) -> npt.NDArray[np.bool_] | None:
         """Return who speaks in a second; null: everybody."""

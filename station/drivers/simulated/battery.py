@@ -56,7 +56,7 @@ class Response:
 class Battery:
     """The changing state of a battery."""
 
-    __slots__ = ("parameters", "rc1_v", "rc2_v", "soc_ratio", "temperature_degc")
+    __slots__ = ("_keeps", "_span_s", "parameters", "rc1_v", "rc2_v", "soc_ratio", "temperature_degc")
 
     def __init__(self, parameters: BatteryParameters, *, soc_ratio: float, temperature_degc: float) -> None:
         self.parameters = parameters
@@ -64,6 +64,8 @@ class Battery:
         self.temperature_degc = temperature_degc
         self.rc1_v = 0.0
         self.rc2_v = 0.0
+        self._span_s = 0.0
+        self._keeps = 1.0, 1.0
 
     def relaxed_v(self) -> float:
         """Return the terminal voltage without current, now."""
@@ -93,16 +95,23 @@ class Battery:
             slope = (own.ocv.at(self.soc_ratio + moved) - start_v) / moved
         else:
             slope = own.ocv.slope(self.soc_ratio)
-        keep1, keep2 = exp(-duration_s / own.tau1_s), exp(-duration_s / own.tau2_s)
+        keep1, keep2 = self._kept(duration_s)
         mean_ohm = slope * per_ampere + own.r1_ohm * (1.0 - keep1) + own.r2_ohm * (1.0 - keep2)
         return Response(
             start_v + self.rc1_v * keep1 + self.rc2_v * keep2 + mean_ohm * earlier_a, own.r0_ohm + share * mean_ohm
         )
 
+    def _kept(self, duration_s: float) -> tuple[float, float]:
+        """Return what is left of the RC pairs' voltages after a time; it is asked for several times in a step."""
+        if duration_s != self._span_s:
+            own, self._span_s = self.parameters, duration_s
+            self._keeps = exp(-duration_s / own.tau1_s), exp(-duration_s / own.tau2_s)
+        return self._keeps
+
     def advance(self, duration_s: float, mean_a: float) -> None:
         """Let time pass under a mean current."""
         own = self.parameters
-        keep1, keep2 = exp(-duration_s / own.tau1_s), exp(-duration_s / own.tau2_s)
+        keep1, keep2 = self._kept(duration_s)
         rc1_v = self.rc1_v * keep1 + own.r1_ohm * (1.0 - keep1) * mean_a
         rc2_v = self.rc2_v * keep2 + own.r2_ohm * (1.0 - keep2) * mean_a
         heat_w = own.r0_ohm * mean_a * mean_a
