@@ -11,7 +11,7 @@ from typing import Literal, Self, assert_never
 from broker import embedded, mosquitto, tether
 from broker.answer import answers
 from broker.errors import BrokerDiedError, BrokerError, PortTakenError, ProgramMissingError
-from broker.ports import refusal
+from broker.ports import listens, refusal
 from broker.programs import find_embedded, find_mosquitto
 
 Kind = Literal["mosquitto", "embedded"]
@@ -194,8 +194,11 @@ def _await_answer(broker: RunningBroker) -> None:
     for _ in range(round(_ANSWER_WITHIN_S / _POLL_S)):
         status = broker.wait(_POLL_S)
         if status is not None:
+            why = refusal(broker.host, broker.port)
+            if why is not None:  # it was free a moment ago
+                raise PortTakenError(why)
             raise BrokerDiedError(f"{broker.kind} ended with status {status}:\n{broker.log_tail()}")
-        if answers(broker.host, broker.port):
+        if answers(broker.host, broker.port) and listens(broker.pid, broker.port):
             return
     raise BrokerDiedError(
         f"{broker.kind} did not answer on {broker.host}:{broker.port} within {_ANSWER_WITHIN_S:g} s:\n"

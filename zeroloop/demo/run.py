@@ -12,7 +12,7 @@ from typing import Literal
 
 from rich.console import Console
 
-from broker import RunningBroker, free_port, start
+from broker import PortTakenError, RunningBroker, free_port, start
 from schemas.settings import BrokerSettings
 from station.connection import Connection, Source
 from zeroloop import clocks, durations, extras
@@ -151,7 +151,7 @@ async def _until_over(stage: _Stage, stop: asyncio.Event, until_s: float | None)
 @asynccontextmanager
 async def _stage(folder: Path, kind: BrokerKind) -> AsyncIterator[_Stage]:
     """Start everything, and end it in the order that leaves nothing delivering: equalizer, stations, broker."""
-    with start(kind, host=_HOST, port=free_port(_HOST, _MQTT_PORT), data_dir=folder / "broker") as broker:
+    with _broker(folder / "broker", kind) as broker:
         metrics_port = free_port(_HOST, _METRICS_PORT)
         page_port = free_port(_HOST, _PAGE_PORT) if extras.has("dashboard") else None
         page_url = None if page_port is None else f"http://{_HOST}:{page_port}/"
@@ -165,6 +165,14 @@ async def _stage(folder: Path, kind: BrokerKind) -> AsyncIterator[_Stage]:
         finally:
             end([stage.equalizer])
             end([*stage.stations, *([] if stage.page is None else [stage.page])])
+
+
+def _broker(folder: Path, kind: BrokerKind) -> RunningBroker:
+    """Start it on the usual port; where that is taken, if only a moment after it was free, on any."""
+    try:
+        return start(kind, host=_HOST, port=free_port(_HOST, _MQTT_PORT), data_dir=folder)
+    except PortTakenError:
+        return start(kind, host=_HOST, port=free_port(_HOST, 0), data_dir=folder)
 
 
 def _equalizer(folder: Path, broker: RunningBroker, metrics_port: int, page_url: str | None) -> Child:

@@ -95,6 +95,20 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
             start(port=port, data_dir=tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["mosquitto", "embedded"])
+def test_another_program_that_is_quicker_to_take_the_port_is_not_taken_for_the_broker(
+    kind: Literal["mosquitto", "embedded"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As two demos that start at once: both found the port free, and one is answered by the other's broker."""
+    port = free_port(preferred=0)
+    with start(kind, port=port, data_dir=tmp_path / "quicker") as quicker:
+        monkeypatch.setattr("broker.run.refusal", lambda *_: None)
+        with pytest.raises(BrokerDiedError):
+            start(kind, port=port, data_dir=tmp_path / "slower")
+        monkeypatch.undo()
+        assert quicker.running
+
+
 def test_a_broker_that_dies_is_quoted(mosquitto: Path, tmp_path: Path) -> None:
     assert mosquitto
     config = tmp_path / "wrong.conf"
