@@ -7,8 +7,6 @@ from random import Random
 from simulation.clock import Timeline
 from simulation.scenario import NetworkSection
 
-Receiver = Callable[[str, bytes], None]
-
 
 @dataclass(slots=True)
 class _Line:
@@ -34,9 +32,7 @@ class Network:
         self._lines: dict[str, _Line] = {}
         self.lost = 0
 
-    def send(
-        self, receiver: Receiver, topic: str, payload: bytes, *, qos: int = 0, sent_s: float | None = None
-    ) -> None:
+    def send(self, topic: str, arrive: Callable[[], None], *, qos: int = 0, sent_s: float | None = None) -> None:
         """Have a message arrive that is sent now, or was at `sent_s`; at QoS 1 it always does."""
         line = self._lines.get(topic)
         if line is None:
@@ -48,4 +44,4 @@ class Network:
             return
         delay_s = max(0.0, settings.delay_s + settings.jitter_s * (2.0 * swing - 1.0))
         line.arrives_s = max(line.arrives_s, (self._timeline.now_s if sent_s is None else sent_s) + delay_s)
-        self._timeline.at(line.arrives_s, lambda: receiver(topic, payload))
+        self._timeline.at(line.arrives_s, arrive)

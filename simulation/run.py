@@ -4,6 +4,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import nan
 from pathlib import Path
 from statistics import fmean
@@ -188,10 +189,10 @@ class Contest:
             if tampered is None:
                 return
             payload = tampered
-        self._network.send(self._controller.take, topic, payload, qos=qos, sent_s=sent_s)
+        self._network.send(topic, partial(self._controller.take, topic, payload), qos=qos, sent_s=sent_s)
 
     def _order(self, topic: str, payload: bytes, qos: int) -> None:
-        self._network.send(self._obey, topic, payload, qos=qos)
+        self._network.send(topic, partial(self._obey, topic, payload), qos=qos)
 
     def _obey(self, topic: str, payload: bytes) -> None:
         address = topics.parse(topic)

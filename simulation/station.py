@@ -61,12 +61,17 @@ class Outlet:
     def __init__(self, station: str, send: Sender) -> None:
         self.connected = True
         self.events: Counter[str] = Counter()
+        self.hearer: Callable[[str, ChannelTelemetry], None] | None = None
+        """Who takes a channel's telemetry as it is; null: it is published as the contract's bytes."""
         self._send = send
         self._station = station
 
     def telemetry(self, channel_id: str, message: ChannelTelemetry, *, retain: bool) -> None:  # noqa: ARG002 - nobody comes late
         """Publish telemetry."""
-        self._publish(channel_id, ChannelTopic.TELEMETRY, encode(message))
+        if self.hearer is None:
+            self._publish(channel_id, ChannelTopic.TELEMETRY, encode(message))
+        elif self.connected:
+            self.hearer(channel_id, message)
 
     def plan(self, channel_id: str, message: ChannelPlan) -> None:
         """Publish a plan."""

@@ -9,6 +9,7 @@ A scenario with `plant = "traces"` is run so:
 - `book` is the production's book with the loads in arrays. A batch does to it what the same messages would have done,
   one by one; the decisions are the same, to the bit (there is a test that runs a hall both ways).
 - Equalization channels run as everywhere here: the production's station, driver and messages, ticked once a second.
+  Their telemetry goes through the network as it is, not as bytes: writing it down and reading it again changes nothing.
 - The control is the production's. It decides once a second, after the batch.
 
 What is lost is what happens within a second. What loads tell of themselves is simpler than a station's: an end that

@@ -3,6 +3,7 @@
 import gc
 from array import array
 from collections.abc import Sequence
+from functools import partial
 from math import ceil
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from equalizer.config import EqualizerSettings
 from equalizer.control.settings import ControlSettings
 from schemas import topics
 from schemas.codec import encode
+from schemas.messages import ChannelTelemetry
+from schemas.topics import ChannelTopic
 from simulation.clock import BEGIN_S, Timeline
 from simulation.hall import Hall, build
 from simulation.peers import LAWS, Gates, Peer
@@ -60,6 +63,10 @@ class BulkServer(Server):
             self.book.hear_all(batch.numbers, microwatts(batch.power_w), self._timeline.now_s)
         self._cycle()
 
+    def hear_led(self, station: str, channel: str, message: ChannelTelemetry) -> None:
+        """Take the telemetry of a led station's channel, which has come through the network."""
+        self._helm.book.telemetry(station, channel, message, retained=False, now_s=self._timeline.now_s)
+
     def _cycle_at(self, at_s: float) -> None:
         pass
 
@@ -91,9 +98,17 @@ class PlantContest(Contest):
 
     def __init__(self, variant: VariantSection, scenario: Scenario, hall: Hall, loads: PlantLoads, seed: str) -> None:
         self._loads = loads
+        self._topics: dict[tuple[str, str], str] = {}
         talk = PlanTalk(varied(scenario.plans, variant, "share_ratio", "shift_s"), seed) if variant.plans else None
         self._wire = Wire(loads, varied(scenario.network, variant, "loss_ratio"), talk, seed)
         super().__init__(variant, scenario, hall, seed, step_s=STEP_S)
+        if isinstance(self._controller, BulkServer):
+            for station in self.stations:
+                for channel in station.channels:
+                    self._topics[station.name, channel] = topics.channel_topic(
+                        LOOP, station.name, channel, ChannelTopic.TELEMETRY
+                    )
+                station.outlet.hearer = partial(self._hear_led, self._controller, station.name)
 
     def second(self, second: int, measured_w: Floats) -> None:
         """Let a second pass."""
@@ -109,6 +124,10 @@ class PlantContest(Contest):
         """Return how it went."""
         self._network.lost += self._wire.lost
         return super().result(load_w)
+
+    def _hear_led(self, server: BulkServer, station: str, channel: str, message: ChannelTelemetry) -> None:
+        """Send telemetry through the network; to write it down as bytes, and to read these again, changes nothing."""
+        self._network.send(self._topics[station, channel], partial(server.hear_led, station, channel, message))
 
     def _made(self, variant: VariantSection) -> Controller:
         law = LAWS.get(variant.controller)

@@ -43,13 +43,13 @@ def test_messages_of_one_topic_never_overtake_each_other_and_qos_1_is_never_lost
     network = Network(NetworkSection(jitter_s=jitter_s, loss_ratio=loss_ratio), timeline, str(seed))
     heard: list[tuple[float, str, int]] = []
 
-    def hear(topic: str, payload: bytes) -> None:
-        heard.append((timeline.now_s, topic, int(payload)))
+    def hear(topic: str, number: int) -> None:
+        heard.append((timeline.now_s, topic, number))
 
     for number in range(40):
         sent_s = BEGIN_S + 0.05 * number
-        network.send(hear, "sure", str(number).encode(), qos=1, sent_s=sent_s)
-        network.send(hear, "fleeting", str(number).encode(), sent_s=sent_s)
+        network.send("sure", partial(hear, "sure", number), qos=1, sent_s=sent_s)
+        network.send("fleeting", partial(hear, "fleeting", number), sent_s=sent_s)
     timeline.run(BEGIN_S + 60.0)
     sure = [number for _, topic, number in heard if topic == "sure"]
     fleeting = [number for _, topic, number in heard if topic == "fleeting"]
