@@ -18,6 +18,7 @@ from equalizer.control.reasons import Reason
 from equalizer.control.settings import ControlSettings
 from equalizer.control.state import ControlState, Decision, Order
 from equalizer.control.step import in_force, initial, pause, resume, set_target, step, stop
+from equalizer.control.travel import least_s
 from equalizer.ledger import SavedAccount, StandingOrders
 from equalizer.metrics import Counters
 from equalizer.voice import Standpoint, Voice
@@ -116,6 +117,7 @@ class Helm:
         """Decide on the image of `now_s`; nothing is sent yet."""
         self.image = self.book.image(now_s)
         self._state, self.decision = step(self._state, self.image, self._control, now_s)
+        self.book.travel_s = least_s(self._state.holds.values())
         for reason, count in self.decision.suppressed:
             self._counters.suppressed[reason] += count
             self._note(self._entry("held_back", reason))

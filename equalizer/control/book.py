@@ -27,6 +27,8 @@ class LoopBook:
         """Messages that changed nothing, and plans that were dropped, by reason."""
         self.doubts: dict[ChannelKey, Doubt] = {}
         """Channels that are not believed, and why."""
+        self.travel_s = 0.0
+        """How long messages are on their way at the least: a plan counts from when it was sent."""
         self._settings = settings
         self._stations: dict[str, StationRecord] = {}
         self._tally = Tally()
@@ -124,7 +126,7 @@ class LoopBook:
         return True
 
     def plan(self, station: str, channel: str, plan: ChannelPlan, now_s: float) -> None:
-        """Take what a channel's program will do next, counted from now."""
+        """Take what a channel's program will do next, counted from when it was sent."""
         record = self.record(station, channel, now_s)
         boot_id = record.station.boot_id if record.station.boot_id is not None else record.boot_id
         if boot_id is not None and plan.boot_id != boot_id:
@@ -138,7 +140,7 @@ class LoopBook:
             self.ignored["not_finite"] += 1
             return
         record.plan_source = (plan.boot_id, plan.seq)
-        taken = Plan(plan, now_s)
+        taken = Plan(plan, now_s - self.travel_s)
         if taken.end * GRID_S - now_s < self._settings.certain_s and not taken.expected:
             self.ignored["brief_plan"] += 1
             record.waiting_plan = None

@@ -30,7 +30,7 @@ class Plan:
     __slots__ = ("alive", "edges", "end", "expected", "highest_uw", "powers_uw", "start_s")
 
     def __init__(self, plan: ChannelPlan, now_s: float) -> None:
-        """Take a plan that was received at `now_s`: what is certain counts, and what follows is expected at most."""
+        """Take a plan that was sent at `now_s`: what is certain counts, and what follows is expected at most."""
         until_s = min(plan.until_s, _LARGEST_S)
         edges: list[int] = []
         powers_uw: list[int] = []

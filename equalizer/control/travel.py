@@ -1,5 +1,6 @@
 """What an order takes to travel, and which order an echo answers."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from equalizer.control.holds import echo_of, has_run_out
@@ -55,3 +56,11 @@ def abreast(hold: Hold, view: EqualizationView) -> Hold:
         return hold
     behind = hold.under_way - (echo[1] - hold.echo[1])
     return replace(hold, echo=echo, under_way=behind) if behind > 0 else hold
+
+
+def least_s(holds: Iterable[Hold]) -> float:
+    """Return how long any message is on its way at the least, s, as the answers to orders show it; 0: not known yet.
+
+    Of the channels of which it is known, the quickest one's: other stations' messages are hardly quicker.
+    """
+    return min((hold.travel_s for hold in holds if len(hold.missed_s) > OUTLIERS), default=0.0)

@@ -12,6 +12,7 @@ from equalizer.control.image import LoopImage
 from equalizer.control.settings import ControlSettings
 from equalizer.control.state import ControlState, Decision, Order
 from equalizer.control.step import initial, pause, resume, set_target, step, stop
+from equalizer.control.travel import least_s
 from schemas.messages import (
     Alarm,
     AlarmCode,
@@ -246,6 +247,7 @@ class Plant:
     def decide(self) -> Decision:
         """Decide once, and send what was decided."""
         self.state, decision = step(self.state, self.image, self.settings, self.now_s)
+        self.book.travel_s = least_s(self.state.holds.values())
         self.decisions.append((self.now_s, decision))
         for order in decision.orders:
             self.orders.append((self.now_s, order))

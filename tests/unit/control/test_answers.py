@@ -15,6 +15,7 @@ from equalizer.control.lookahead import Move
 from equalizer.control.reasons import Reason
 from equalizer.control.settings import LOCK_MARGIN_S, ControlSettings
 from equalizer.control.state import Hold, Readout
+from equalizer.control.travel import least_s
 from schemas.messages import SetpointEcho, SetpointResult
 
 SETTINGS = ControlSettings(delay_s=15.0, period_s=1.0)
@@ -399,6 +400,15 @@ def test_telemetry_that_crosses_orders_shows_how_long_they_travel() -> None:
 
 def test_where_every_order_goes_out_just_after_telemetry_nothing_is_reckoned_with() -> None:
     assert heard_after(*[0.0] * 20).travel_s == 0.0
+
+
+def test_how_long_messages_travel_is_taken_from_the_quickest_channel_of_which_it_is_known() -> None:
+    slow = heard_after(*(0.1 * (number % 6) for number in range(20)))
+    quick = heard_after(*(0.02 * (number % 6) for number in range(20)))
+    new = heard_after(0.4)
+    assert least_s([slow, new]) == slow.travel_s
+    assert least_s([slow, quick, new]) == quick.travel_s
+    assert least_s([new]) == least_s([]) == 0.0
 
 
 def test_a_process_that_stood_still_now_and_then_is_no_slow_network() -> None:

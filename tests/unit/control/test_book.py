@@ -106,6 +106,18 @@ def test_wrong_telemetry_is_counted_and_changes_nothing(message: ChannelTelemetr
     assert book.ignored == {reason: 1}
 
 
+@pytest.mark.parametrize("travel_s", [0.0, 0.3])
+def test_a_plan_counts_from_when_it_was_sent(travel_s: float) -> None:
+    """A station sends its plan at 1 s; it is received when it has travelled, and its edge is at 2.5 s all the same."""
+    book = heard(20e3)
+    book.travel_s = travel_s
+    book.plan("s", "0", plan(1, (0.0, 20e3), (1.5, 5e3)), 1.0 + travel_s)
+    (edge,) = book.image(2.0).edges
+    assert (edge.at_s, edge.delta_w) == (pytest.approx(2.5), -15e3)
+    assert book.image(2.4).announced_power_w == 20e3
+    assert book.image(2.6).announced_power_w == 5e3
+
+
 def test_a_forgotten_station_is_gone() -> None:
     book = heard(100.0, 50.0)
     book.telemetry("s", "1", telemetry(60.0, 2, equalizing=True), retained=False, now_s=0.5)
