@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -151,9 +152,9 @@ async def _until_over(stage: _Stage, stop: asyncio.Event, until_s: float | None)
 @asynccontextmanager
 async def _stage(folder: Path, kind: BrokerKind) -> AsyncIterator[_Stage]:
     """Start everything, and end it in the order that leaves nothing delivering: equalizer, stations, broker."""
-    with _broker(folder / "broker", kind) as broker:
-        metrics_port = free_port(_HOST, _METRICS_PORT)
-        page_port = free_port(_HOST, _PAGE_PORT) if extras.has("dashboard") else None
+    with _usual_ports() as usual, _broker(folder / "broker", kind, _MQTT_PORT if usual else 0) as broker:
+        metrics_port = free_port(_HOST, _METRICS_PORT if usual else 0)
+        page_port = free_port(_HOST, _PAGE_PORT if usual else 0) if extras.has("dashboard") else None
         page_url = None if page_port is None else f"http://{_HOST}:{page_port}/"
         equalizer = _equalizer(folder, broker, metrics_port, page_url)
         stage = _Stage(broker, metrics_port, folder, equalizer, page_url=page_url)
@@ -167,10 +168,23 @@ async def _stage(folder: Path, kind: BrokerKind) -> AsyncIterator[_Stage]:
             end([*stage.stations, *([] if stage.page is None else [stage.page])])
 
 
-def _broker(folder: Path, kind: BrokerKind) -> RunningBroker:
+@contextmanager
+def _usual_ports() -> Iterator[bool]:
+    """Yield whether the usual ports are for this demo: of two that start at once, both would find them free."""
+    with socket.socket(socket.AF_UNIX) as claim:
+        try:
+            if sys.platform == "linux":
+                claim.bind("\0zeroloop-demo")  # no file: it ends with this process, and is the network namespace's
+        except OSError:
+            yield False
+            return
+        yield True
+
+
+def _broker(folder: Path, kind: BrokerKind, port: int) -> RunningBroker:
     """Start it on the usual port; where that is taken, if only a moment after it was free, on any."""
     try:
-        return start(kind, host=_HOST, port=free_port(_HOST, _MQTT_PORT), data_dir=folder)
+        return start(kind, host=_HOST, port=free_port(_HOST, port), data_dir=folder)
     except PortTakenError:
         return start(kind, host=_HOST, port=free_port(_HOST, 0), data_dir=folder)
 
