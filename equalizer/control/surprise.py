@@ -3,13 +3,13 @@
 Every change takes a channel away for the delay. Spent as imbalances come, all are gone after a moment, and what comes
 then stands for most of the delay. So a change must cover more than its channel is worth when it is kept:
 
-    2 · S · √(R) / K
+    1.5 · S · √(R) / K
 
 S is by how much the load moves within the delay without saying so (mean of the magnitudes, learnt here), K the number
 of channels, and R how many of them are away: a locked one counts by the part of the delay that it still has to go.
 While nobody is away, a free channel is worth nothing, and every imbalance is answered at once; and as locks run out,
 it comes to that again within the delay. The form was found by trial on recorded loads, on which each of 1 to 8
-channels kept delays of 10 to 20 s: there, any factor between 1.5 and 2.5 does.
+channels kept delays of 10 to 20 s: there, any factor between 1 and 2.5 does.
 """
 
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from math import inf, isfinite, sqrt
 from equalizer.control.image import LoopImage
 from equalizer.control.settings import ControlSettings
 
-WORTH_RATIO = 2.0
+WORTH_RATIO = 1.5
 MEMORY_S = 300.0
 """What the load did longer ago counts little."""
 SAMPLES = 15

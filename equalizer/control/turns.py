@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 from equalizer.control.lookahead import SAME_W, Move, Unit, charge_ratio, range_w
 
-EVEN_RATIO = 0.1
-"""Nobody opposes another, so a load that falls is followed by those only that carry power: much on one channel weighs
-as this part of it."""
+EVEN_RATIO = 0.2
+"""Nobody opposes another, so a load that falls is followed by those only that carry power: what one channel carries
+counts as worth so much less."""
 CHARGE_RATIO = 0.2
 """A battery full or empty weighs as this part of a change that makes it worse."""
 LEAST_W = 1.0
@@ -38,11 +38,11 @@ def turns(
             for unit in present.values()
             if not unit.slot.locked
             for way in _ways(unit, present.values(), mismatch_w, now_s)
-            if way.covered_w > max(least_w, way.cost_w(worth_w, len(moves)))
+            if way.covered_w > least_w and way.is_worth_it(worth_w, len(moves))
         ]
         if not ways:
             break
-        way = max(ways, key=lambda way: way.covered_w - way.dear_w - way.cost_w(worth_w, len(moves)))
+        way = max(ways, key=lambda way: way.gain_w(worth_w, len(moves)))
         for move in way.moves:
             slot = present[move.key].slot
             mismatch_w -= move.power_w - slot.power_w
@@ -61,8 +61,15 @@ class _Way:
     dear_w: float
     """What speaks against it: losses, charge, and much power on one channel."""
 
-    def cost_w(self, worth_w: Callable[[int], float], made: int) -> float:
-        """Return what the channels are worth that it takes."""
+    def gain_w(self, worth_w: Callable[[int], float], made: int) -> float:
+        """Return what it covers beyond what its channels are worth, and what speaks against it."""
+        return self.covered_w - self.dear_w - self._cost_w(worth_w, made)
+
+    def is_worth_it(self, worth_w: Callable[[int], float], made: int) -> bool:
+        """Tell whether it may be gone: always, where its channels are worth nothing."""
+        return self._cost_w(worth_w, made) == 0.0 or self.gain_w(worth_w, made) > 0.0
+
+    def _cost_w(self, worth_w: Callable[[int], float], made: int) -> float:
         return sum(worth_w(made + n) for n in range(len(self.moves)))
 
 

@@ -30,8 +30,12 @@ def test_more_follow_where_one_is_not_enough() -> None:
 
 
 def test_nobody_is_changed_for_less_than_a_channel_is_worth() -> None:
-    assert made(20e3, unit("1"), worth_w=20_001.0) == {}
-    assert made(20e3, unit("1"), worth_w=19_999.0) == {"1": 20e3}
+    assert made(20e3, unit("1"), worth_w=17_000.0) == {}
+    assert made(20e3, unit("1"), worth_w=15_000.0) == {"1": 20e3}
+
+
+def test_where_channels_are_worth_nothing_any_imbalance_is_answered() -> None:
+    assert made(400.0, unit("1", 50e3)) == {"1": 50_400.0}
 
 
 def test_a_second_change_must_be_worth_it_for_itself() -> None:
