@@ -10,6 +10,8 @@ UNIX_BEGIN_S = 1_795_392_000.0
 """What the labels begin with."""
 TICK_S = 0.1
 """The stations' own tick; everything that is sampled falls on this grid."""
+_TICKS_PER_S = round(1.0 / TICK_S)
+_TICKS_BEFORE = round(BEGIN_S * _TICKS_PER_S)
 _PER_TICK = 1e-4
 """Of a tick: rounding is less, and no event is meant to lie so close beside the grid."""
 
@@ -46,7 +48,7 @@ class Timeline:
 
 def tick_s(number: int) -> float:
     """Return the time of a tick, counted from the beginning; the same float wherever it is computed."""
-    return round(BEGIN_S + number * TICK_S, 6)
+    return (_TICKS_BEFORE + number) / _TICKS_PER_S
 
 
 def tick_from(at_s: float) -> int:
