@@ -66,8 +66,9 @@ class _Way:
         return self.covered_w - self.dear_w - self._cost_w(worth_w, made)
 
     def is_worth_it(self, worth_w: Callable[[int], float], made: int) -> bool:
-        """Tell whether it may be gone: always, where its channels are worth nothing."""
-        return self._cost_w(worth_w, made) == 0.0 or self.gain_w(worth_w, made) > 0.0
+        """Tell whether it may be gone; what speaks against it counts for no more than its channels are worth."""
+        cost_w = self._cost_w(worth_w, made)
+        return self.covered_w > cost_w + min(max(self.dear_w, 0.0), cost_w)
 
     def _cost_w(self, worth_w: Callable[[int], float], made: int) -> float:
         return sum(worth_w(made + n) for n in range(len(self.moves)))

@@ -38,6 +38,11 @@ def test_where_channels_are_worth_nothing_any_imbalance_is_answered() -> None:
     assert made(400.0, unit("1", 50e3)) == {"1": 50_400.0}
 
 
+def test_a_channel_that_carries_much_does_not_wait_where_little_is_to_be_expected() -> None:
+    # A fifth of what it carries is more than the imbalance; but the channel is worth next to nothing.
+    assert made(3000.0, unit("1", 50e3), worth_w=10.0) == {"1": 53e3}
+
+
 def test_a_second_change_must_be_worth_it_for_itself() -> None:
     assert made(80e3, unit("1"), unit("2"), worth_w=25e3) == {"1": 60e3}
 
