@@ -30,9 +30,7 @@ class Surprise:
     """By how much the unannounced load moves within the delay."""
 
     moved_w: float = 0.0
-    """Mean of the magnitudes; 0 W as long as nothing is known."""
-    seen: int = 0
-    """Movements in it."""
+    """Mean of the magnitudes; it begins at 0 W, so that one step alone says little."""
     samples_w: tuple[float, ...] = ()
     """The unannounced load since a delay ago, the newest last."""
     taken_s: float = -inf
@@ -52,10 +50,10 @@ def advance(surprise: Surprise, image: LoopImage, settings: ControlSettings, now
     lag = max(round(settings.delay_s / sample_s), 1)
     if len(surprise.samples_w) < lag:
         return replace(surprise, samples_w=(*surprise.samples_w, load_w), taken_s=now_s)
-    seen = surprise.seen + 1
-    weight = 1.0 / min(seen, MEMORY_S / sample_s)
-    moved_w = surprise.moved_w + weight * (abs(load_w - surprise.samples_w[0]) - surprise.moved_w)
-    return Surprise(moved_w, seen, (*surprise.samples_w, load_w)[-lag:], now_s)
+    moved_w = surprise.moved_w + min(sample_s / MEMORY_S, 1.0) * (
+        abs(load_w - surprise.samples_w[0]) - surprise.moved_w
+    )
+    return Surprise(moved_w, (*surprise.samples_w, load_w)[-lag:], now_s)
 
 
 def worth_w(surprise: Surprise, away: float, channels: int) -> float:
