@@ -22,7 +22,7 @@ Indices: TypeAlias = npt.NDArray[np.intp]
 Curve: TypeAlias = tuple[list[float], list[float]]
 """Efficiency by power: powers (W, rising), and ratios."""
 
-ROWS = 12
+ROWS = 24
 """Plans that are tried side by side; the first is not shaken."""
 ROUNDS = 2
 """How often every channel gets its best, after plans were shaken."""

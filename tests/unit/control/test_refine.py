@@ -120,18 +120,25 @@ def left_ws(ahead: Course, channels: list[Unit], moves: list[Move]) -> float:
     return total_ws
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_every_look_makes_the_course_of_the_one_before_no_worse(seed: int) -> None:
+def looked_again(seed: int) -> list[float]:
+    """Return what is left over, with the price of the changes, by the first look at a swinging load and five more."""
     ahead = swinging(Random(seed))  # noqa: S311 - drawn again from the same seed
     channels = units(0.0, 20e3, 0.0, 45e3)
     moves = planned(NOW_S, ahead, channels, SETTINGS)
-    first_ws = cost_ws = left_ws(ahead, channels, moves) + SETTINGS.change_price_ws * len(moves)
+    costs_ws = [left_ws(ahead, channels, moves) + SETTINGS.change_price_ws * len(moves)]
     for number in range(1, 6):
         moves = planned(NOW_S, ahead, channels, SETTINGS, before=moves, number=number)
-        now_ws = left_ws(ahead, channels, moves) + SETTINGS.change_price_ws * len(moves)
-        assert now_ws <= cost_ws + SETTINGS.release_w * 45.0, "edges within the band are not looked at"
-        cost_ws = now_ws
-    assert cost_ws < first_ws
+        costs_ws.append(left_ws(ahead, channels, moves) + SETTINGS.change_price_ws * len(moves))
+    return costs_ws
+
+
+def test_every_look_makes_the_course_of_the_one_before_no_worse_and_most_make_it_better() -> None:
+    halls = [looked_again(seed) for seed in range(12)]
+    for costs_ws in halls:
+        for before_ws, after_ws in pairwise(costs_ws):
+            assert after_ws <= before_ws + SETTINGS.release_w * 45.0, "edges within the band are not looked at"
+    assert sum(costs_ws[-1] < costs_ws[0] for costs_ws in halls) >= 10, "now and then the first look finds the best"
+    assert sum(costs_ws[-1] for costs_ws in halls) < 0.98 * sum(costs_ws[0] for costs_ws in halls)
 
 
 def test_what_does_not_fit_any_more_is_put_off() -> None:
