@@ -192,6 +192,14 @@ def test_a_message_longer_than_the_contract_allows_is_not_sent() -> None:
     assert caught.value.reason is MalformedReason.OVERSIZED
 
 
+def test_half_a_character_is_not_sent_and_that_is_said() -> None:
+    event = Event(unix_time_s=0.0, source="", severity=Severity.INFO, code="", text="")
+    with pytest.raises(MalformedError) as caught:
+        encode(event.model_copy(update={"text": "\ud83d"}))
+    assert caught.value.reason is MalformedReason.WRONG_TYPE
+    assert str(caught.value) == "a text holds half a character, which UTF-8 cannot say"
+
+
 def test_the_longest_message_is_taken() -> None:
     payload = b'{"unix_time_s":1.0,"power_w":2.0}'
     padded = payload + b" " * (MAX_PAYLOAD_BYTES - len(payload))
