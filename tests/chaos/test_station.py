@@ -9,7 +9,7 @@ import time
 import pytest
 
 from schemas import codec, topics
-from schemas.messages import Basis, Presence, Setpoint, SetpointReason, SetpointStep
+from schemas.messages import Basis, ChannelTelemetry, Presence, Setpoint, SetpointReason, SetpointStep
 from schemas.topics import ChannelTopic
 from tests.acceptance.hall import power
 from tests.chaos.arena import LOAD_W, NEAR_W, Arena
@@ -74,7 +74,13 @@ async def test_an_equalizing_station_is_killed_and_restarted(arena: Arena) -> Me
     # Not by its configuration: the mode is remembered.
     arena.equalize(equalize=False)
     await arena.until(lambda: arena.status("eq").boot_id != boot_id)
-    first = next(one for one in arena.telemetries("eq", "1") if one.boot_id == arena.status("eq").boot_id)
+
+    def since() -> list[ChannelTelemetry]:
+        """What its new run has said: some time after its status."""
+        return [one for one in arena.telemetries("eq", "1") if one.boot_id == arena.status("eq").boot_id]
+
+    await arena.until(since)
+    first = since()[0]
     assert first.power_w == pytest.approx(0.0, abs=1.0)
     back_s = await arena.until_back(started_s)
     await arena.until_told("station_offline", "equalizer", "station/eq")
