@@ -193,6 +193,9 @@ def test_history_survives_a_reload_and_a_restart_of_the_page(stage: Stage, open_
     done = page.locator("ol.done")
     expect(done).to_contain_text("Equalization changed:")
     expect(page.locator(".plot svg").first).to_be_visible()
+    page.wait_for_timeout(10_000)  # where this is the first experiment, the change is just now, under the line of now
+    page.reload()
+    expect(page.locator(".plot svg").first).to_be_visible()
     page.locator('.plot svg path[fill="var(--helper)"]').last.hover(force=True)
     expect(page.locator(".plot").get_by_text("Equalization changed:")).to_be_visible()
     first = done.locator("li").last.inner_text()
