@@ -307,7 +307,8 @@ async def survey(
         local=asked.local,
         dns_sd=asked.dns_sd,
         interfaces=asked.interfaces,
-        browse_s=max(timeout_s / 4.0, 0.1),
+        # Who was asked a moment ago, or shares a busy computer with who asks, answers only the question a second later.
+        browse_s=max(timeout_s / 2.0, 0.1),
     )
     found: list[Found] = []
     search = _Search(browsing, cached)

@@ -15,6 +15,7 @@ from schemas.messages import (
     ChannelTelemetry,
     Event,
     OnLost,
+    Phase,
     Presence,
     Reply,
     ReplyReason,
@@ -80,6 +81,9 @@ class Inbox(Protocol):
     def on_server(self, server: str, epoch: int) -> None:
         """Take note of the newest server of the loop, online or not."""
 
+    def on_server_begins(self) -> None:
+        """Publish every plan anew: a server has begun to listen, and has heard none of those before."""
+
     def on_connected(self) -> None:
         """Publish everything anew: nobody may rely on what was sent over another connection, or before a late will."""
 
@@ -109,6 +113,8 @@ class Link:
         self.loop: str | None = None
         """The loop's name; null until one is found."""
         self.server_online = False
+        self._served_by: tuple[str, int, bool] | None = None
+        """The server that was heard live over this connection, its epoch, and whether it has not heard a round yet."""
         self.identity = identity
         self._inbox: Inbox | None = None
         self._tally = tally
@@ -261,6 +267,7 @@ class Link:
 
     def _on_disconnected(self, reason: str) -> None:
         self.server_online = False
+        self._served_by = None
         if not self._leaving:
             self._lost = True
             self._tell_of_connection("connection_lost", reason)
@@ -296,7 +303,7 @@ class Link:
             case LoopAddress(leaf=LoopTopic.SERVER) if not payload:
                 pass  # what was retained is gone; the server itself may be there as before
             case LoopAddress(leaf=LoopTopic.SERVER):
-                self._heed_server(decode(ServerAnnouncement, payload))
+                self._heed_server(decode(ServerAnnouncement, payload), retained=retained)
             case StatusAddress() if not payload:
                 self._correct_status("cleared", "")
             case StatusAddress():
@@ -312,10 +319,12 @@ class Link:
             refusal = Refusal(ReplyReason.NOT_ACTIVE, f"{here}; it has: {', '.join(self.identity.channels)}")
             self.reply(channel_id, rejection(*named, refusal, self._utc()))
 
-    def _heed_server(self, announcement: ServerAnnouncement) -> None:
+    def _heed_server(self, announcement: ServerAnnouncement, *, retained: bool) -> None:
+        online = announcement.status is Presence.ONLINE
         if self._inbox is not None:
             self._inbox.on_server(announcement.server, announcement.epoch)
-        online = announcement.status is Presence.ONLINE
+            if not retained and self._begins(announcement, online=online):
+                self._inbox.on_server_begins()
         if online == self.server_online:
             return
         self.server_online = online
@@ -326,6 +335,18 @@ class Link:
                 self._telemetry_period_s,
                 announcement.telemetry_period_s,
             )
+
+    def _begins(self, announcement: ServerAnnouncement, *, online: bool) -> bool:
+        """Tell whether a server that speaks has just begun to listen: plans are not retained.
+
+        That is one that is new here, or that was offline, or that starts anew: after a standstill, it forgets all.
+        """
+        before, self._served_by = self._served_by, None
+        if not online:
+            return False
+        starts = announcement.phase is Phase.STARTING
+        self._served_by = announcement.server, announcement.epoch, starts
+        return before is None or before[:2] != self._served_by[:2] or (starts and not before[2])
 
     def _heed_own_status(self, status: StationStatus) -> None:
         """Correct a late will; tell of another station that took the name."""

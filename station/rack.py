@@ -219,6 +219,11 @@ class Rack:
             self._forgetful = False
             self._fence_all(epoch, server, self._clock())
 
+    def on_server_begins(self) -> None:
+        """Publish every plan anew."""
+        for slot in self._slots.values():
+            self._memory.after(slot.id, partial(self._publish_plan, slot))
+
     def on_connected(self) -> None:
         """Publish everything anew."""
         for slot in self._slots.values():

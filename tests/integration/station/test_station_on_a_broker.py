@@ -29,6 +29,20 @@ PROGRAM = """program = [
   { step = "rest", until = { time_s = 600.0 } },
 ]"""
 
+ANNOUNCED = {
+    "server": "hall-a",
+    "status": "online",
+    "epoch": 7,
+    "phase": "starting",
+    "version": "1",
+    "started_unix_time_s": 0.0,
+    "telemetry_period_s": 1.0,
+    "control": {"policy": "confirm", "delay_s": 15.0},
+    "setpoint": {"ttl_s": 30.0, "refresh_s": 5.0},
+    "metrics_url": None,
+    "dashboard_url": None,
+}
+
 
 def setpoint(telemetry: dict[str, Any], power_w: float, **other: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON values
     """A setpoint that rests on a telemetry."""
@@ -92,6 +106,20 @@ async def test_with_retain_every_s_one_message_in_that_time_is_retained(
             waiting = await late.hear(f"{FIRST}/telemetry")
     assert waiting.retained
     assert waiting.body["seq"] < newer.body["seq"]
+
+
+async def test_a_server_that_comes_later_hears_of_a_step_that_began_before_it(
+    start_station: StartStation, listen: Listen
+) -> None:
+    program = PROGRAM.replace("time_s = 3.0", "time_s = 60.0")
+    async with listen() as witness, start_station(more=program):
+        first = await witness.hear(f"{FIRST}/plan", lambda body: body["segments"][0]["power_w"] > 0.0)
+        await asyncio.sleep(1.5)
+        mark = len(witness.heard)
+        witness.say("server", ANNOUNCED, retain=True)
+        anew = await witness.hear(f"{FIRST}/plan", since=mark)
+    ends_s = [one.body["segments"][1]["after_s"] for one in (first, anew)]
+    assert ends_s[0] - ends_s[1] == pytest.approx(anew.at_s - first.at_s, abs=0.5), "counted from when it is sent"
 
 
 async def test_a_new_step_is_planned_before_its_telemetry_and_told_at_once(
@@ -428,7 +456,7 @@ async def _fetch(port: int) -> str:
 
 
 async def test_256_channels_hold_their_period_on_one_core(start_station: StartStation, listen: Listen) -> None:
-    async with listen() as witness, start_station(channels=256, tables="[telemetry]\nperiod_s = 1.0") as station:
+    async with listen() as witness, start_station(channels=256, tables="[telemetry]\nperiod_s = 1.0"):
         await witness.hear("channel/256/telemetry")
         mark, began_s, used_s = len(witness.heard), time.monotonic(), time.process_time()
         await asyncio.sleep(6.0)
@@ -436,11 +464,9 @@ async def test_256_channels_hold_their_period_on_one_core(start_station: StartSt
         by_channel: dict[str, list[float]] = {}
         for one in witness.of("/telemetry", since=mark):
             by_channel.setdefault(one.topic, []).append(one.at_s)
-        ticks = station.service.tally
     assert len(by_channel) == 256
     assert all(5 <= len(times_s) <= 7 for times_s in by_channel.values())
     gaps_s = [b - a for times_s in by_channel.values() for a, b in pairwise(times_s)]
     assert sorted(gaps_s)[len(gaps_s) // 2] == pytest.approx(1.0, abs=0.05)
     assert max(gaps_s) < 2.0
-    assert ticks.overruns == 0 or ticks.overruns < ticks.ticks // 10
     assert load < 0.8, "the witness that hears all of it runs in the same process"

@@ -20,11 +20,17 @@ class Line:
     """A session that is connected, and remembers what is published."""
 
     def __init__(
-        self, broker: BrokerSettings, *, on_message: Callable[[str, bytes, bool], None], **_others: object
+        self,
+        broker: BrokerSettings,
+        *,
+        on_message: Callable[[str, bytes, bool], None],
+        on_disconnected: Callable[[str], None],
+        **_others: object,
     ) -> None:
         self.broker = broker
         self.connected = True
         self.hear = on_message
+        self.lose = on_disconnected
         self.said: list[tuple[str, dict[str, object]]] = []
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> None:
@@ -55,6 +61,9 @@ class Inbox:
 
     def on_server(self, server: str, epoch: int) -> None:
         self.got.append((server, epoch))
+
+    def on_server_begins(self) -> None:
+        self.got.append("server begins")
 
     def on_connected(self) -> None:
         self.got.append("connected")
@@ -147,3 +156,55 @@ async def test_what_others_say_forges_no_line_of_the_log(line: Line, caplog: pyt
         line.hear(f"{OWN}/status", status("y\nERROR all is lost"), False)
     assert len(caplog.messages) == 2
     assert not any("\n" in text or len(text) > 300 for text in caplog.messages)
+
+
+def announcement(epoch: int = 7, phase: str = "balancing", status: str = "online") -> bytes:
+    said = {
+        "server": "hall-a",
+        "status": status,
+        "epoch": epoch,
+        "phase": phase,
+        "version": "1",
+        "started_unix_time_s": 0,
+        "telemetry_period_s": 1.0,
+        "control": {"policy": "confirm", "delay_s": 15.0},
+        "setpoint": {"ttl_s": 30.0, "refresh_s": 5.0},
+        "metrics_url": None,
+        "dashboard_url": None,
+    }
+    return json.dumps(said).encode()
+
+
+STARTING, BALANCING, OFFLINE = announcement(phase="starting"), announcement(), announcement(status="offline")
+
+
+@pytest.mark.parametrize(
+    ("what", "heard", "begins"),
+    [
+        ("was there before this station", [("retained", BALANCING)], [False]),
+        ("comes after it, then balances", [("live", STARTING), ("live", BALANCING)], [True, False]),
+        ("tells of its phase", [("live", BALANCING), ("live", announcement(phase="frozen"))], [True, False]),
+        ("was cut off", [("live", BALANCING), ("live", OFFLINE), ("live", BALANCING)], [True, False, True]),
+        ("is another run", [("live", BALANCING), ("live", announcement(8))], [True, True]),
+        ("stood still, and begins anew", [("live", BALANCING), ("live", STARTING), ("live", STARTING)], [1, 1, 0]),
+    ],
+)
+async def test_a_server_that_begins_to_listen_is_told_of_all_plans(
+    line: Line, what: str, heard: list[tuple[str, bytes]], begins: list[bool]
+) -> None:
+    told: list[bool] = []
+    for how, payload in heard:
+        line.inbox.got.clear()  # type: ignore[attr-defined]
+        line.hear("zeroloop/v1/main/server", payload, how == "retained")
+        told.append("server begins" in line.inbox.got)  # type: ignore[attr-defined]
+    assert told == begins, what
+
+
+async def test_a_server_that_is_met_again_after_a_lost_connection_is_told_of_all_plans(line: Line) -> None:
+    line.hear("zeroloop/v1/main/server", BALANCING, False)
+    line.lose("cut")
+    line.inbox.got.clear()  # type: ignore[attr-defined]
+    line.hear("zeroloop/v1/main/server", BALANCING, True)
+    assert "server begins" not in line.inbox.got  # type: ignore[attr-defined]
+    line.hear("zeroloop/v1/main/server", BALANCING, False)
+    assert "server begins" in line.inbox.got  # type: ignore[attr-defined]

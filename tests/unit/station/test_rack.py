@@ -214,6 +214,18 @@ def test_one_message_in_retain_every_s_is_retained_and_the_first_after_a_connect
     assert [kind for kind, *_ in bench.ear.said][-1] == "retained telemetry"
 
 
+def test_a_server_that_begins_hears_the_plan_of_a_step_that_began_long_before() -> None:
+    bench = Bench(more='program = [{ step = "cp_chg", power_w = 5000.0, until = { time_s = 100.0 } }, { step = "rest", until = { time_s = 50.0 } }]')
+    bench.run(30.0)
+    bench.ear.said.clear()
+    bench.rack.on_server_begins()
+    ((kind, channel, plan),) = bench.ear.said
+    assert (kind, channel) == ("plan", "1")
+    assert isinstance(plan, ChannelPlan)
+    (ends,) = [segment.after_s for segment in plan.segments if segment.power_w == 0.0]
+    assert ends == pytest.approx(70.0, abs=0.2), "counted from now"
+
+
 def test_a_setpoint_starts_to_act_at_receipt() -> None:
     bench = Bench()
     bench.run(2.0)
