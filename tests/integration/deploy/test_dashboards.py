@@ -73,7 +73,7 @@ def test_no_panel_lies_on_another(file: Path) -> None:
 @needs_promtool
 def test_every_alert_comes_with_its_fault_and_not_without() -> None:
     command = ["promtool", "test", "rules", "alerts_test.yml"]
-    run = subprocess.run(command, cwd=DEPLOY / "prometheus", capture_output=True, text=True, timeout=60, check=False)
+    run = subprocess.run(command, cwd=DEPLOY / "prometheus", capture_output=True, text=True, timeout=110, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
 
 

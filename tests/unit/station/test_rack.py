@@ -215,7 +215,8 @@ def test_one_message_in_retain_every_s_is_retained_and_the_first_after_a_connect
 
 
 def test_a_server_that_begins_hears_the_plan_of_a_step_that_began_long_before() -> None:
-    bench = Bench(more='program = [{ step = "cp_chg", power_w = 5000.0, until = { time_s = 100.0 } }, { step = "rest", until = { time_s = 50.0 } }]')
+    charge = '{ step = "cp_chg", power_w = 5000.0, until = { time_s = 100.0 } }'
+    bench = Bench(more=f'program = [{charge}, {{ step = "rest", until = {{ time_s = 50.0 }} }}]')
     bench.run(30.0)
     bench.ear.said.clear()
     bench.rack.on_server_begins()
