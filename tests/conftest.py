@@ -5,6 +5,7 @@ import inspect
 import logging
 import os
 import shutil
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -24,8 +25,14 @@ settings.load_profile("shared_computer")
 
 
 def pytest_configure() -> None:
-    """Say that there is no event loop yet: otherwise pytest-asyncio's first look for one makes one, and leaks it."""
+    """Say that there is no event loop yet: otherwise pytest-asyncio's first look for one makes one, and leaks it.
+
+    What the tests start heeds a terminal's keys, also where the tests themselves run in the background.
+    """
     asyncio.set_event_loop(None)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
