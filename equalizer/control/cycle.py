@@ -114,21 +114,36 @@ class Cycle:
     def make(self, moves: Sequence[Move], at_s: float, reason: Reason) -> None:
         """Make changes that belong together, for a time from now on.
 
-        Who leaves a sign goes first; who takes the opposite one follows when that has been answered.
+        Who leaves a sign goes first; who takes the opposite one follows when that has been answered. Of several that
+        are to go from one sign to the other, all but the last therefore leave theirs, and stay at 0 W for now: each
+        would wait for the others for good.
         """
+
+        def crosses(move: Move) -> bool:
+            """Tell whether a channel goes from one sign to the other."""
+            return self.power_w(move.key, at_s) * move.power_w < 0.0
 
         def stays(move: Move) -> bool:
             """Tell whether a channel does not leave the sign that it has."""
-            return self.power_w(move.key, at_s) * move.power_w >= 0.0 and move.power_w != 0.0
+            return not crosses(move) and move.power_w != 0.0
 
+        crossing = {move.key for move in moves if crosses(move)}
+        left: set[ChannelKey] = set()
         for move in sorted(moves, key=lambda move: (stays(move), abs(move.power_w), move.key)):
-            soonest_s = self._clear_s(move)
-            if soonest_s == inf:
+            crossing.discard(move.key)
+            power_w = move.power_w
+            opposed = self._opposed(move)
+            if opposed & crossing and opposed <= crossing | left:
+                power_w = 0.0
+            elif opposed:
                 continue
+            if power_w == 0.0:
+                left.add(move.key)
+            soonest_s = self._clear_s(move) if power_w != 0.0 else NEVER_S
             self.holds[move.key] = channel.change(
                 self.holds[move.key],
                 self.views[move.key],
-                move.power_w,
+                power_w,
                 max(at_s, soonest_s),
                 settings=self.settings,
                 now_s=self.now_s,
@@ -140,22 +155,28 @@ class Cycle:
         """Return what a channel does at a time, by what it was asked and can do."""
         return channel.clipped_w(self.holds[key].power_w(at_s), self.views[key])
 
-    def _clear_s(self, move: Move) -> float:
-        """Return from when on no other channel has the opposite sign.
+    def _opposed(self, move: Move) -> set[ChannelKey]:
+        """Return who keeps a channel from taking a sign.
 
-        Never, as long as one has not been asked to leave it (a course may have it leave sooner, at no edge), or has not
-        answered: its order may be lost.
+        That is each that has not been asked to leave the opposite one (a course may have it leave sooner, at no edge),
+        or has not answered: its order may be lost.
         """
-        clear_s = -inf
+        opposed: set[ChannelKey] = set()
         for key in self.counted - {move.key}:
             hold = self.holds[key]
             stays_w = 0.0 if hold.background else hold.levels[-1].power_w
             if stays_w * move.power_w < 0.0 or (hold.pending and self.views[key].applied_w * move.power_w < 0.0):
-                return inf
-            for earlier, later in pairwise(hold.levels):
+                opposed.add(key)
+        return opposed
+
+    def _clear_s(self, move: Move) -> float:
+        """Return from when on no other channel has the opposite sign; all have been asked to leave it."""
+        clear_s = NEVER_S
+        for key in self.counted - {move.key}:
+            for earlier, later in pairwise(self.holds[key].levels):
                 if earlier.power_w * move.power_w < 0.0:
                     # Its order may be on its way for longer than was reckoned with: as long as others' are.
-                    late_s = max(self.holds[move.key].travel_s - hold.reckoned_s, 0.0)
+                    late_s = max(self.holds[move.key].travel_s - self.holds[key].reckoned_s, 0.0)
                     clear_s = max(clear_s, later.at_s + late_s + CLEAR_S)
         return clear_s
 

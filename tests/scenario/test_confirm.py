@@ -133,6 +133,23 @@ def test_the_direction_changes_by_itself() -> None:
     assert abs(plant.total_w) < 50
 
 
+@pytest.mark.parametrize("powers_w", [(1629.0, 1155.0), (1155.0, 1629.0), (9000.0, 9000.0), (800.0, 700.0, 1300.0)])
+def test_channels_that_all_carry_a_little_cross_over_zero(powers_w: tuple[float, ...]) -> None:
+    # The demo, seldom: two channels that charged a little each waited for the other to leave, and 80 kW stood for good.
+    plant = Plant(equalizers=len(powers_w), engage_w=2000.0, release_w=500.0)
+    for n, power_w in enumerate(powers_w, start=1):
+        plant.eq(n).power_w = plant.eq(n).applied_w = power_w
+    plant.load(ch=1, power_w=-sum(powers_w))
+    plant.settled(20.0)
+    plant.load(ch=1, power_w=80_000.0)
+    plant.run(15.0 + 4.0)
+    assert abs(plant.total_w) <= 80_000.0 - 60_000.0, "one carries all that it can"
+    plant.run(16.0)
+    assert abs(plant.total_w) < plant.settings.engage_w
+    signs = {order.steps[-1].power_w > 0.0 for _, order in plant.changes if order.steps[-1].power_w != 0.0}
+    assert signs == {False}
+
+
 def test_what_a_channel_delivers_short_of_its_order_is_made_up_for() -> None:
     plant = Plant().settled()
     plant.eq().delivers = 0.98
