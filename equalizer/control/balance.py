@@ -10,7 +10,7 @@ from equalizer.control.image import LoadEdge
 from equalizer.control.lookahead import CLUSTER_S, Course, Move, course
 from equalizer.control.plan import planned
 from equalizer.control.reasons import Reason
-from equalizer.control.regulator import STILL, confirm, is_engaged
+from equalizer.control.regulator import STILL, confirm, is_engaged, relieved
 from equalizer.control.settings import LEAD_S, LOCK_MARGIN_S
 from equalizer.control.state import NEVER_S, ControlState, Hold, Look
 from equalizer.control.surprise import UNSURPRISED, worth_w
@@ -35,10 +35,10 @@ def balance(state: ControlState, cycle: Cycle) -> tuple[ControlState, float, flo
     Returns:
         The state (its holds are still the cycle's), what was asked now, and when to look again.
     """
-    image, settings, now_s = cycle.image, cycle.settings, cycle.now_s
+    settings, now_s = cycle.settings, cycle.now_s
     _call_off(cycle)
     state, asked_w = _ask(state, cycle)
-    ahead = course(asked_w, image.edges)
+    ahead = course(asked_w, _to_meet(state, cycle))
     mismatch_w = asked_w - cycle.total_w(now_s)
     engaged = is_engaged(state.engaged, mismatch_w, settings) or cycle.is_opposed(now_s)
     cause = state.cause if engaged else Reason.ANNOUNCED
@@ -52,24 +52,29 @@ def _ask(state: ControlState, cycle: Cycle) -> tuple[ControlState, float]:
     """Return what the equalization channels are asked for now.
 
     The announced part of the load counts at once; the remainder (with what the channels are off their orders) counts
-    as measured under `dwell`, and under `confirm` as it was last confirmed.
+    as measured under `dwell`, and under `confirm` as it was last confirmed. An announced change that makes up for what
+    waits to be confirmed is not met: the total is nearer to the target without, and no change is spent on it.
     """
     image, settings = cycle.image, cycle.settings
     remainder_w = image.remainder_power_w + state.losses_w + cycle.readout.error_w
     baseline_w = state.baseline_w + (image.transferred_power_w - state.transferred_w)
     efficiency = cycle.readout.efficiency
     announced_w = state.target_power_w - image.announced_power_w - state.trim.power_w
-    confirmation, cause = STILL, state.cause
+    confirmation, cause = state.confirmation, state.cause
     if settings.policy is Policy.DWELL:
         if abs(remainder_w - baseline_w) > settings.release_w:
             cause = Reason.LOAD_STEP
-        baseline_w = remainder_w
+        baseline_w, confirmation = remainder_w, STILL
     else:
         mismatch_w = announced_w - baseline_w - efficiency.at_grid_w(cycle.total_w(cycle.now_s))
+        if abs(mismatch_w) > settings.engage_w and confirmation.since_s is not None:
+            made_up_w = _made_up_w(mismatch_w, remainder_w - baseline_w)
+            baseline_w, mismatch_w = baseline_w + made_up_w, mismatch_w - made_up_w
+            confirmation = relieved(confirmation, made_up_w)
         if abs(mismatch_w) > settings.engage_w:
             mismatch_w = 0.0  # it is announced, and worked on already; only the rest waits
         imbalance_w = remainder_w - baseline_w - mismatch_w
-        confirmation, stood_w = confirm(state.confirmation, imbalance_w, settings, cycle.now_s)
+        confirmation, stood_w = confirm(confirmation, imbalance_w, settings, cycle.now_s)
         if stood_w is not None:
             baseline_w += stood_w + mismatch_w
             cause = Reason.LOAD_STEP
@@ -81,6 +86,27 @@ def _ask(state: ControlState, cycle: Cycle) -> tuple[ControlState, float]:
         cause=cause,
     )
     return state, efficiency.at_batteries_w(announced_w - baseline_w)
+
+
+def _made_up_w(change_w: float, for_w: float) -> float:
+    """Return which part of an announced change makes up for what stands unannounced, so that nobody need answer it."""
+    if change_w * for_w <= 0.0:
+        return 0.0
+    return change_w if abs(change_w) < abs(for_w) else for_w
+
+
+def _to_meet(state: ControlState, cycle: Cycle) -> Sequence[LoadEdge]:
+    """Return the announced changes ahead, without what will make up for an imbalance that waits to be confirmed."""
+    edges, due_s = cycle.image.edges, state.confirmation.due_s(cycle.settings)
+    if due_s is None or not edges:
+        return edges
+    waits_w = cycle.image.remainder_power_w + state.losses_w + cycle.readout.error_w - state.baseline_w
+    met: list[LoadEdge] = []
+    for edge in edges:
+        made_up_w = _made_up_w(-edge.delta_w, waits_w) if edge.at_s < due_s else 0.0
+        waits_w -= made_up_w
+        met.append(replace(edge, delta_w=edge.delta_w + made_up_w) if made_up_w != 0.0 else edge)
+    return [edge for edge in met if edge.delta_w != 0.0]
 
 
 def _act(state: ControlState, cycle: Cycle, ahead: Course, mismatch_w: float) -> tuple[ControlState, float]:

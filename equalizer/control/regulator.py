@@ -1,6 +1,6 @@
 """When to correct: what must stand before it counts (confirm), and the hysteresis. All powers signed, in W."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from equalizer.control.settings import ControlSettings
@@ -23,6 +23,12 @@ class Confirmation:
 
 
 STILL = Confirmation()
+
+
+def relieved(confirmation: Confirmation, power_w: float) -> Confirmation:
+    """Return what is known of an imbalance of which a part is none any more: it never was more than the rest."""
+    samples = tuple((at_s, sample_w - power_w) for at_s, sample_w in confirmation.samples)
+    return replace(confirmation, samples=samples)
 
 
 def confirm(

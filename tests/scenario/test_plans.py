@@ -238,3 +238,28 @@ def test_a_channel_that_is_about_to_step_is_told_of_the_next_edge_after_its_step
     sent_s = [at_s for at_s, _ in plant.orders]
     for step_s, _ in plant.eq().commanded:
         assert not [at_s for at_s in sent_s if step_s - QUIET_S < at_s < step_s - 0.01]
+
+
+@pytest.mark.parametrize("notice_s", [0.3, 8.0])
+@pytest.mark.parametrize(
+    ("announced_w", "met_w"), [(-20_000.0, 0.0), (-8_000.0, 0.0), (-30_000.0, 10_000.0), (5_000.0, -5_000.0)]
+)
+def test_what_makes_up_for_an_imbalance_that_is_not_confirmed_yet_is_left_to_do_so(
+    notice_s: float, announced_w: float, met_w: float
+) -> None:
+    plant = Plant(equalizers=2, engage_w=1000.0, release_w=300.0)
+    plant.load(ch=2, power_w=30_000.0)
+    plant.load(ch=1, power_w=-30_000.0)
+    plant.settled(20.0)
+    plant.plan(2, (0.0, 30_000.0))
+    plant.run(5.0)
+    plant.load(ch=3, power_w=20_000.0)  # nobody has announced it
+    plant.run(4.0)
+    plant.announce(2, (0.0, 30_000.0), (notice_s, 30_000.0 + announced_w))
+    plant.run(notice_s + 2.0)
+    assert plant.total_w == pytest.approx(20_000.0 + announced_w + met_w, abs=50.0)
+    plant.run(15.0)
+    assert abs(plant.total_w) < 50.0
+    met = 0 if met_w == 0.0 else 1
+    confirmed = 0 if abs(20_000.0 + announced_w) < 1.0 or announced_w < -20_000.0 else 1
+    assert len(plant.changes) == met + confirmed
