@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from equalizer.control.reasons import Reason
 from schemas.settings import validate
 from simulation.clock import BEGIN_S, TICK_S
 from simulation.run import Result, compete
@@ -145,7 +146,8 @@ class Faults:
 
 def violations(result: Result, scenario: Scenario) -> list[str]:
     """Return what a run violated."""
-    return [*_hasty(result, scenario), *_outside(result), *_opposite(result), *_leaseless(result), *_wild(result)]
+    found = [*_hasty(result, scenario), *_outside(result), *_opposite(result), *_leaseless(result), *_wild(result)]
+    return [*found, *_stalled(result)]
 
 
 def _hasty(result: Result, scenario: Scenario) -> list[str]:
@@ -209,6 +211,28 @@ def _opposite(result: Result) -> list[str]:
 
 LONGEST_OPPOSITE_S = 5.0
 """An order that got lost is sent again after two and a half periods, and messages travel for up to 1.2 s."""
+
+
+def _stalled(result: Result) -> list[str]:
+    """Much is left over, a channel is free for it, and for long nothing is done.
+
+    The best course may pass over what stands for a while, because an announced edge comes; not for delay after delay.
+    """
+    control, trace = result.settings.control, result.trace
+    total_w = np.asarray(trace.seen_load_w) + np.asarray(trace.equalization_w)
+    stands = (np.abs(total_w) > MUCH_RATIO * control.engage_w) & (np.array(trace.reason) == Reason.PASSED_OVER.value)
+    longest_s, run = IDLE_DELAYS * control.delay_s + IDLE_S, 0
+    for number, is_idle in enumerate(stands):
+        run = run + 1 if is_idle else 0
+        if run * trace.step_s > longest_s:
+            left_w, at_s = total_w[number], trace.time_s[number]
+            return [f"{left_w:.0f} W stand at {at_s:.1f} s since {longest_s:.0f} s, with a channel free for them"]
+    return []
+
+
+MUCH_RATIO = 3.0
+IDLE_DELAYS = 2.0
+IDLE_S = 10.0
 
 
 def _leaseless(result: Result) -> list[str]:

@@ -1,5 +1,6 @@
 """The soak's quick form: few seeds, short halls; and that it would see what it looks for."""
 
+from array import array
 from dataclasses import replace
 from random import Random
 
@@ -39,6 +40,20 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Scenario]:
     assert len(result.orders) > 5
     assert halls.violations(result, scenario) == []
     return result, scenario
+
+
+def test_an_imbalance_that_is_left_to_stand_would_be_seen(run: tuple[Result, Scenario]) -> None:
+    result, scenario = run
+    trace = replace(result.trace)
+    rows = len(trace.reason)
+    idle_s = halls.IDLE_DELAYS * scenario.control.delay_s + halls.IDLE_S
+    trace.reason = ["passed_over"] * rows
+    trace.seen_load_w = array("d", [80e3 if n * trace.step_s < idle_s + 1.0 else 0.0 for n in range(rows)])
+    trace.equalization_w = array("d", [0.0] * rows)
+    assert any("with a channel free" in line for line in halls.violations(replace(result, trace=trace), scenario))
+    trace.reason[rows // 8] = "load_step"
+    trace.seen_load_w = array("d", [80e3 if n * trace.step_s < idle_s - 1.0 else 0.0 for n in range(rows)])
+    assert halls.violations(replace(result, trace=trace), scenario) == []
 
 
 def test_what_is_looked_for_would_be_seen(run: tuple[Result, Scenario]) -> None:
