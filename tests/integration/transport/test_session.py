@@ -220,13 +220,12 @@ async def test_the_kernel_keeps_no_backlog_of_small_messages_for_a_link_that_tak
 async def test_a_burst_on_a_good_link_is_sent_whole(mosquitto: RunningBroker) -> None:
     settings = BrokerSettings(port=mosquitto.port)
     async with running(Peer(settings, "ear", ("a/#",))) as ear, running(Peer(settings, "mouth")) as mouth:
-        for _ in range(8):
+        for burst in range(1, 9):
             for topic in range(500):
                 mouth.session.publish(f"a/{topic}", bytes(600))
-            await asyncio.sleep(0.25)
-        await until(lambda: len(ear.got) + mouth.session.dropped_messages >= 4000)
-        # What is left to a second burst of the same topics would have been replaced by it.
-        assert mouth.session.dropped_messages < 200
+            # What is left to a second burst of the same topics would be replaced by it.
+            await until(lambda heard=500 * burst: len(ear.got) + mouth.session.dropped_messages >= heard)
+        assert mouth.session.dropped_messages == 0
 
 
 @pytest.fixture
