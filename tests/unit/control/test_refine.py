@@ -16,7 +16,7 @@ from equalizer.control.settings import LOCK_MARGIN_S, ControlSettings
 LIMIT_W = 40_000.0
 LOCK_S = 4.0
 NOW_S = 1000.0
-SETTINGS = ControlSettings(delay_s=15.0, engage_w=2000.0, release_w=500.0)
+SETTINGS = ControlSettings(delay_s=15.0, engage_w=600.0, release_w=500.0)
 DELAY_S = SETTINGS.delay_s + LOCK_MARGIN_S
 
 
