@@ -193,6 +193,12 @@ class Helm:
                 steps = [[round(at.after_s, 2), round(at.power_w, 1)] for at in order.steps]
                 where = {"station": order.station, "channel": order.channel, "steps": steps}
                 self._note(self._entry("change", order.reason) | where)
+        numbered = {
+            key: replace(self._state.holds[key], order=(epoch, seq))
+            for key, seq in seqs.items()
+            if key in self._state.holds
+        }
+        self._state = replace(self._state, holds=MappingProxyType({**self._state.holds, **numbered}))
         return seqs
 
     def halt(self, now_s: float) -> tuple[Order, ...]:

@@ -11,6 +11,7 @@ from equalizer.control.holds import (
     clipped_w,
     echo_of,
     goes_to_w,
+    lease_end_s,
     longest_ramp_s,
     standing,
 )
@@ -18,7 +19,7 @@ from equalizer.control.image import EqualizationView
 from equalizer.control.settings import LOCK_MARGIN_S, ControlSettings
 from equalizer.control.state import Hold, Level
 from equalizer.control.travel import abreast, arrived, timed
-from schemas.messages import SetpointResult
+from schemas.messages import SetpointEcho, SetpointResult
 
 TRIES = 4
 """After so many repetitions without an answer a change is given up, and so is the channel, until it answers."""
@@ -52,18 +53,24 @@ def _answered(hold: Hold, view: EqualizationView, settings: ControlSettings, now
     if view.heard_s - hold.sent_s >= settings.ttl_s:
         # Wherever it got lost, its lease is over; to say it again would be a change.
         return replace(standing(hold, view.applied_w, now_s), answered=True, tries=0, echo=echo_of(view), under_way=0)
-    if last is None or (last.epoch, last.seq) == hold.echo or view.seq <= hold.basis_seq:
+    if last is None or (last.epoch, last.seq) == hold.echo or _is_to_another(last, hold) or view.seq <= hold.basis_seq:
         return _unanswered(hold, view, settings, now_s)
     come = timed(arrived(hold, view, settings))
     answered = replace(come, answered=True, tries=0, echo=echo_of(view), under_way=0, superseded=None)
     match last.result:
         case SetpointResult.APPLIED | SetpointResult.CLAMPED:
-            leased_s = hold.sent_s + settings.ttl_s
+            # It runs from its basis, which may have waited on the way for long.
+            leased_s = min(hold.sent_s + settings.ttl_s, lease_end_s(view))
             return replace(answered, rejected=False, pending=False, leased_s=leased_s)
         case SetpointResult.REJECTED:
             return replace(standing(answered, view.applied_w, now_s), rejected=True)
         case SetpointResult.EXPIRED:
             return standing(answered, goes_to_w(view), now_s)
+
+
+def _is_to_another(last: SetpointEcho, hold: Hold) -> bool:
+    """Tell whether an echo is of an order before the last: of this server's, or of one that was in charge before it."""
+    return hold.order is not None and (last.epoch, last.seq) < hold.order
 
 
 def _unanswered(hold: Hold, view: EqualizationView, settings: ControlSettings, now_s: float) -> Hold:

@@ -214,6 +214,7 @@ def sent(hold: Hold, view: EqualizationView, now_s: float) -> Hold:
         unanswered_s=0.0,
         basis_seq=view.seq,
         echo=echo_of(view),
+        order=None,
         under_way=hold.under_way + 1,
         answered=False,
         tries=0 if hold.answered else hold.tries + 1,

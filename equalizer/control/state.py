@@ -68,6 +68,8 @@ class Hold:
     basis_seq: int = 0
     echo: tuple[int, int] | None = None
     """Epoch and seq of the channel's last echo: when the order went out (another one answers it), then its answer."""
+    order: tuple[int, int] | None = None
+    """Epoch and seq of the last order, once it has gone out and they are known: no answer is older."""
     under_way: int = 0
     """Orders that went out since that echo; the last of them is the one that wants an answer."""
     answered: bool = True

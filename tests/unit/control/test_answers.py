@@ -54,6 +54,38 @@ def changed() -> Hold:
     return holds.sent(hold, before, 1001.5)
 
 
+@pytest.mark.parametrize(("echo", "answered"), [((3, 9), False), ((4, 1), False), ((4, 2), True), ((5, 1), True)])
+def test_of_two_orders_under_a_new_epoch_the_first_ones_answer_is_none_to_the_second(
+    echo: tuple[int, int],
+    answered: bool,
+) -> None:
+    # Seed 1795430014 (servers): the change counted as made, its renewal made it, and the next change came too soon.
+    def told(seq: int, epoch: int, number: int) -> EqualizationView:
+        last = SetpointEcho(server="a", epoch=epoch, seq=number, result=SetpointResult.APPLIED, reason=None)
+        return replace(view(seq, echo=1, applied_w=0.0), last=last)
+
+    before = told(1, 3, 8)
+    hold = replace(holds.sent(known(before), before, 1001.0), order=(4, 1))
+    hold = holds.change(hold, before, 20e3, 1001.3, settings=SETTINGS, now_s=1001.3)
+    hold = replace(holds.sent(hold, before, 1001.3), order=(4, 2))
+    hold = reconcile(hold, told(2, *echo), SETTINGS, 1002.0)
+    assert hold.answered is answered
+    assert hold.pending is not answered
+
+
+def test_a_lease_ends_when_the_channel_says_so_and_what_has_run_out_is_not_renewed_while_locked() -> None:
+    # Seed 3166 (servers): the order's basis had waited on the way, so that its lease was over as it came.
+    before = view(1, echo=4, applied_w=0.0)
+    hold = holds.change(known(before), before, 20e3, 1001.0, settings=SETTINGS, now_s=1001.0)
+    hold = holds.sent(hold, before, 1001.0)
+    told = view(2, echo=5, applied_w=20e3)
+    last = SetpointEcho(server="a", epoch=1, seq=5, result=SetpointResult.APPLIED, reason=None, expires_in_s=0.02)
+    hold = reconcile(hold, replace(told, last=last), SETTINGS, 1002.0)
+    assert hold.answered
+    assert hold.leased_s == pytest.approx(1002.02)
+    assert not holds.is_due(hold, SETTINGS, 1007.0), "to renew it would be a change"
+
+
 def test_the_answer_to_a_refresh_is_none_to_the_change_that_went_out_after_it() -> None:
     hold = reconcile(changed(), view(2, echo=5, applied_w=5e3), SETTINGS, 1002.0)
     assert not hold.answered
