@@ -134,7 +134,8 @@ CHANNELS = (
         False,
         ("station",),
         ("equalizer",),
-        "What a channel's program will do next: at every step change, and before half of the last horizon is used.",
+        "What a channel's program will do next: at every step change, before half of the last horizon is used, and "
+        "when a server begins to listen.",
     ),
     Channel(
         "setpoint",
