@@ -56,7 +56,7 @@ def _ask(state: ControlState, cycle: Cycle) -> tuple[ControlState, float]:
     waits to be confirmed is not met: the total is nearer to the target without, and no change is spent on it.
     """
     image, settings = cycle.image, cycle.settings
-    remainder_w = image.remainder_power_w + state.losses_w + cycle.readout.error_w
+    remainder_w = cycle.remainder_w(state.losses_w)
     baseline_w = state.baseline_w + (image.transferred_power_w - state.transferred_w)
     efficiency = cycle.readout.efficiency
     announced_w = state.target_power_w - image.announced_power_w - state.trim.power_w
@@ -100,7 +100,7 @@ def _to_meet(state: ControlState, cycle: Cycle) -> Sequence[LoadEdge]:
     edges, due_s = cycle.image.edges, state.confirmation.due_s(cycle.settings)
     if due_s is None or not edges:
         return edges
-    waits_w = cycle.image.remainder_power_w + state.losses_w + cycle.readout.error_w - state.baseline_w
+    waits_w = cycle.remainder_w(state.losses_w) - state.baseline_w
     met: list[LoadEdge] = []
     for edge in edges:
         made_up_w = _made_up_w(-edge.delta_w, waits_w) if edge.at_s < due_s else 0.0

@@ -67,6 +67,10 @@ class Cycle:
             total_w += power_w
         return total_w
 
+    def remainder_w(self, losses_w: float) -> float:
+        """Return the load that no plan says, with what is lost and what the channels do beyond their orders."""
+        return self.image.remainder_power_w + losses_w + self.readout.error_w
+
     def units(self, at_s: float) -> list[Unit]:
         """Return the channels as they enter a look ahead."""
         return [self._unit(key, view, at_s) for key, view in self.views.items()]

@@ -72,7 +72,7 @@ def unexplained_w(state: ControlState, cycle: Cycle, asked_w: float) -> float:
     """Return what is asked beyond what the channels were ordered, what waits to be confirmed included."""
     gap_w = asked_w - cycle.total_w(cycle.now_s)
     if cycle.settings.policy is Policy.CONFIRM:
-        gap_w += state.baseline_w - cycle.image.remainder_power_w - state.losses_w - cycle.readout.error_w
+        gap_w += state.baseline_w - cycle.remainder_w(state.losses_w)
     return gap_w
 
 

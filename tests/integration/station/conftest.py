@@ -190,6 +190,19 @@ class Running:
 
 StartStation = Callable[..., AbstractAsyncContextManager[Running]]
 
+ANNOUNCEMENT = {
+    "server": "hall-a",
+    "status": "online",
+    "epoch": 7,
+    "phase": "balancing",
+    "version": "1",
+    "started_unix_time_s": 0.0,
+    "telemetry_period_s": 1.0,
+    "control": {"policy": "confirm", "delay_s": 15.0},
+    "setpoint": {"ttl_s": 30.0, "refresh_s": 5.0},
+}
+"""What a server says of itself."""
+
 CHANNEL = """
 [[channel]]
 id = "{id}"

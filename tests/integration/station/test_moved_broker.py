@@ -15,7 +15,7 @@ from schemas.settings import BrokerSettings, parse
 from station.config import StationSettings
 from station.discovery import DiscoveryRequest
 from station.service import StationService
-from tests.integration.station.conftest import ObedientDriver
+from tests.integration.station.conftest import ANNOUNCEMENT, ObedientDriver
 from transport.session import Session
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
@@ -33,17 +33,6 @@ charge_limit_w = 1000.0
 discharge_limit_w = 1000.0
 ramp_w_per_s = 1000.0
 """
-ANNOUNCEMENT = {
-    "server": "a",
-    "status": "online",
-    "epoch": 1,
-    "phase": "balancing",
-    "version": "1",
-    "started_unix_time_s": 0.0,
-    "telemetry_period_s": 1.0,
-    "control": {"policy": "confirm", "delay_s": 15.0},
-    "setpoint": {"ttl_s": 30.0, "refresh_s": 5.0},
-}
 
 
 @contextlib.asynccontextmanager

@@ -16,6 +16,7 @@ from broker.ports import free_port
 from broker.run import RunningBroker, start
 from station.drivers.protocol import ConstantPower, DeviceFaultError, Off, TransientDriverError
 from station.errors import DuplicateStationError, StateFolderError
+from tests.integration.station.conftest import ANNOUNCEMENT
 
 pytestmark = pytest.mark.broker
 
@@ -28,20 +29,6 @@ PROGRAM = """program = [
   { step = "cc_chg", current_a = 10.0, until = { time_s = 3.0 } },
   { step = "rest", until = { time_s = 600.0 } },
 ]"""
-
-ANNOUNCED = {
-    "server": "hall-a",
-    "status": "online",
-    "epoch": 7,
-    "phase": "starting",
-    "version": "1",
-    "started_unix_time_s": 0.0,
-    "telemetry_period_s": 1.0,
-    "control": {"policy": "confirm", "delay_s": 15.0},
-    "setpoint": {"ttl_s": 30.0, "refresh_s": 5.0},
-    "metrics_url": None,
-    "dashboard_url": None,
-}
 
 
 def setpoint(telemetry: dict[str, Any], power_w: float, **other: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON values
@@ -116,7 +103,7 @@ async def test_a_server_that_comes_later_hears_of_a_step_that_began_before_it(
         first = await witness.hear(f"{FIRST}/plan", lambda body: body["segments"][0]["power_w"] > 0.0)
         await asyncio.sleep(1.5)
         mark = len(witness.heard)
-        witness.say("server", ANNOUNCED, retain=True)
+        witness.say("server", ANNOUNCEMENT, retain=True)
         anew = await witness.hear(f"{FIRST}/plan", since=mark)
     ends_s = [one.body["segments"][1]["after_s"] for one in (first, anew)]
     assert ends_s[0] - ends_s[1] == pytest.approx(anew.at_s - first.at_s, abs=0.5), "counted from when it is sent"
@@ -405,21 +392,10 @@ async def test_a_differing_telemetry_period_is_logged_and_kept(
     start_station: StartStation, listen: Listen, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)  # whatever a test before has left
-    announcement = {
-        "server": "hall-a",
-        "status": "online",
-        "epoch": 7,
-        "phase": "balancing",
-        "version": "1",
-        "started_unix_time_s": 0.0,
-        "telemetry_period_s": 1.0,
-        "control": {"policy": "confirm", "delay_s": 15.0},
-        "setpoint": {"ttl_s": 30.0, "refresh_s": 5.0},
-    }
     async with listen() as witness, start_station() as station:
         await witness.hear(f"{FIRST}/telemetry")
-        witness.say("server", announcement, retain=True)
-        witness.say("server", announcement, retain=True)
+        witness.say("server", ANNOUNCEMENT, retain=True)
+        witness.say("server", ANNOUNCEMENT, retain=True)
         await witness.hear("server")
         await witness.hear(f"{FIRST}/telemetry", since=len(witness.heard))
         assert station.service._link.server_online
