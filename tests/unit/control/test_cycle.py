@@ -53,3 +53,16 @@ def test_nobody_takes_a_sign_before_the_leaver_has_answered_or_if_nobody_leaves(
     at_work.make(SWAP[:1], NOW_S, Reason.ANNOUNCED)
     at_work.make(SWAP[1:], EDGE_S, Reason.ANNOUNCED)
     assert set(at_work.changed) == {LEAVER}, "its order may be lost"
+
+
+def test_of_several_that_are_to_cross_zero_all_but_the_one_that_goes_furthest_leave_their_sign_at_once() -> None:
+    at_work = cycle()
+    third: ChannelKey = ("s", "third")
+    views = {key: replace(VIEW, key=key, power_w=2e3, applied_w=2e3) for key in (LEAVER, TAKER, third)}
+    at_work.readout = Readout(views=MappingProxyType(views), counted=frozenset(views))
+    standing = replace(at_work.holds[LEAVER], levels=(Level(0.0, 0.0, 2e3),))
+    at_work.holds = dict.fromkeys(views, standing)
+    moves = (Move(NOW_S, TAKER, -9e3), Move(NOW_S, LEAVER, -1e3), Move(NOW_S, third, -5e3))
+    at_work.make(moves, NOW_S, Reason.LOAD_STEP)
+    told_w = {key: at_work.holds[key].levels[-1].power_w for key in at_work.changed}
+    assert told_w == {LEAVER: 0.0, third: 0.0}, "who goes furthest follows when they have answered"
