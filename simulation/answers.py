@@ -6,6 +6,7 @@ What each step means is said there; here it is done plan by plan, where that doe
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from equalizer.control import refine
 from equalizer.control.refine import Flags, Floats, Indices, Singles, Task, Trials
@@ -14,8 +15,10 @@ from simulation.compiled import natively
 LANES = 16
 """So many levels are looked at together: there are as many in a processor's register, or in two."""
 
-GAPS = (57, 23, 10, 4, 1)
-"""D. L. Shell's way to sort, with M. Ciura's gaps: for a hundred powers the quickest, and quick to compile."""
+NOT_ABOVE, NOT_BELOW = 1, 2
+"""0 W; bits."""
+
+Bits = npt.NDArray[np.int8]
 
 
 class Given(NamedTuple):
@@ -50,6 +53,18 @@ class Ways(NamedTuple):
     above: Singles
     """1 where a level is above 0 W."""
     below: Singles
+
+
+class Memory(NamedTuple):
+    """What was asked of a channel before, and its answer: plans come to the same again and again."""
+
+    columns: Indices
+    marks: Floats
+    """By these they are told apart at a glance."""
+    wanted_w: Floats
+    barred: Bits
+    """By question and stretch: whether it must not be above 0 W, nor below."""
+    best_w: Floats
 
 
 def use() -> None:
@@ -98,34 +113,61 @@ def _settle(  # noqa: PLR0917 - compiled code knows no dataclass
         np.zeros(levels, np.float32),
         np.zeros(levels, np.float32),
     )
-    wanted_w = np.empty(stretches)
-    no_positive, no_negative = np.empty(stretches, np.bool_), np.empty(stretches, np.bool_)
+    most = len(turns) * rows
+    memory = Memory(
+        np.empty(most, np.int64),
+        np.empty(most),
+        np.empty((most, stretches)),
+        np.empty((most, stretches), np.int8),
+        np.empty((most, stretches)),
+    )
+    total_w = np.empty(stretches)
+    asked = 0
     for row in range(rows):
         plan_w = plans_w[row]
         for turn in range(len(turns)):
             column = turns[turn]
-            shaken = turn < len(falsified_w)
+            wanted_w, barred = memory.wanted_w[asked], memory.barred[asked]
+            total_w[:] = plan_w[0]
+            for other in range(1, channels):
+                for at in range(stretches):
+                    total_w[at] += plan_w[other, at]
             for at in range(stretches):
-                total_w = plan_w[0, at]
-                above, below = given.no_positive[at], given.no_negative[at]
-                for other in range(channels):
-                    if other > 0:
-                        total_w += plan_w[other, at]
-                    if other != column:
-                        above |= plan_w[other, at] < -given.sign_w[other]
-                        below |= plan_w[other, at] > given.sign_w[other]
-                wanted_w[at] = given.asked_w[at] - (total_w - plan_w[column, at])
-                if shaken:
-                    wanted_w[at] += falsified_w[turn, row, at]
-                    above |= not_above[row, at]
-                    below |= not_below[row, at]
-                no_positive[at], no_negative[at] = above, below
-            _best(plan_w[column], column, wanted_w, no_positive, no_negative, given, ways)
+                wanted_w[at] = given.asked_w[at] - (total_w[at] - plan_w[column, at])
+                barred[at] = NOT_ABOVE * given.no_positive[at] | NOT_BELOW * given.no_negative[at]
+            for other in range(channels):
+                sign_w = given.sign_w[other]
+                for at in range(stretches if other != column else 0):
+                    barred[at] |= NOT_ABOVE * (plan_w[other, at] < -sign_w) | NOT_BELOW * (plan_w[other, at] > sign_w)
+            for at in range(stretches if turn < len(falsified_w) else 0):
+                wanted_w[at] += falsified_w[turn, row, at]
+                barred[at] |= NOT_ABOVE * not_above[row, at] | NOT_BELOW * not_below[row, at]
+            mark = wanted_w[stretches // 4] + 2.0 * wanted_w[stretches // 2] + 3.0 * wanted_w[3 * stretches // 4]
+            memory.columns[asked], memory.marks[asked] = column, mark
+            same = _remembered(asked, memory)
+            if same == asked:
+                _best(memory.best_w[asked], column, wanted_w, barred, given, ways)
+                asked += 1
+            plan_w[column] = memory.best_w[same]
+
+
+@natively
+def _remembered(asked: int, memory: Memory) -> int:
+    """Return the first question that is the same as the last."""
+    for number in range(asked):
+        if (
+            memory.marks[number] == memory.marks[asked]
+            and memory.columns[number] == memory.columns[asked]
+            and (memory.wanted_w[number] == memory.wanted_w[asked]).all()
+            and (memory.barred[number] == memory.barred[asked]).all()
+        ):
+            return number
+    return asked
 
 
 @natively
 def _best(  # noqa: PLR0917 - compiled code knows no dataclass
-    best_w: Floats, column: int, wanted_w: Floats, no_positive: Flags, no_negative: Flags, given: Given, ways: Ways
+    best_w: Floats, column: int, wanted_w: Floats, barred: Bits, given: Given, ways: Ways
 ) -> None:
     """Let a channel do its best in one plan."""
     lowest_w, highest_w, present_w = given.lowest_w[column], given.highest_w[column], given.powers_w[column]
@@ -142,7 +184,7 @@ def _best(  # noqa: PLR0917 - compiled code knows no dataclass
         ways.above[level], ways.below[level] = level_w > sign_w, level_w < -sign_w
     for level in range(len(given.tried) + 2, len(levels_w)):
         ways.prices_ws[level] = np.inf  # it only fills a lane
-    _sum(wanted_w, no_positive, no_negative, given, ways)
+    _sum(wanted_w, barred, given, ways)
     _begin(given.first[column], given.last, ways)
     _trace(best_w, given.first[column], given.last, ways)
     for at in range(len(best_w)):
@@ -153,62 +195,66 @@ def _best(  # noqa: PLR0917 - compiled code knows no dataclass
 
 
 @natively
-def _ranked_w(wanted_w: Floats, lowest_w: float, highest_w: float) -> Floats:
-    """Return the powers asked, within a channel's limits, in order."""
-    ranked_w = np.minimum(np.maximum(wanted_w, lowest_w), highest_w)
-    for gap in GAPS:
-        for start in range(gap, len(ranked_w)):
-            want_w, place = ranked_w[start], start
-            while place >= gap and ranked_w[place - gap] > want_w:
-                ranked_w[place] = ranked_w[place - gap]
-                place -= gap
-            ranked_w[place] = want_w
+def _ranked_w(wanted_w: Floats, lowest_w: float, highest_w: float) -> Singles:
+    """Return the powers asked, within a channel's limits, in order; by counting, without a branch to mispredict."""
+    some_w = np.minimum(np.maximum(wanted_w, lowest_w), highest_w).astype(np.float32)
+    ranks = np.zeros(len(some_w), np.int32)
+    for one_w in some_w:
+        for number in range(len(some_w)):
+            ranks[number] += one_w < some_w[number]
+    ranked_w = np.full_like(some_w, -np.inf)
+    for number in range(len(some_w)):
+        ranked_w[ranks[number]] = some_w[number]
+    for number in range(1, len(some_w)):
+        ranked_w[number] = max(ranked_w[number], ranked_w[number - 1])  # the same power more than once
     return ranked_w
 
 
 @natively
-def _sum(wanted_w: Floats, no_positive: Flags, no_negative: Flags, given: Given, ways: Ways) -> None:
+def _sum(wanted_w: Floats, barred: Bits, given: Given, ways: Ways) -> None:
     """Sum up what each level leaves over from the beginning up to each moment."""
+    # What is written into an array that is read, too, is done one by one; so the running sum has a place of its own.
+    sum_ws = np.zeros(len(ways.levels_w), np.float32)
     for at in range(len(wanted_w)):
-        before_ws, after_ws = ways.sums_ws[at], ways.sums_ws[at + 1]
         want_w, span_s, barred_ws = np.float32(wanted_w[at]), given.spans_s[at], given.barred_ws[at]
-        if no_positive[at] or no_negative[at]:
-            up_ws = barred_ws if no_positive[at] else np.float32(0.0)
-            down_ws = barred_ws if no_negative[at] else np.float32(0.0)
-            for n in range(len(after_ws)):
+        if barred[at]:
+            up_ws = barred_ws if barred[at] & NOT_ABOVE else np.float32(0.0)
+            down_ws = barred_ws if barred[at] & NOT_BELOW else np.float32(0.0)
+            for n in range(len(sum_ws)):
                 left_ws = abs(want_w - ways.levels_w[n]) * span_s
-                after_ws[n] = before_ws[n] + ((left_ws + up_ws * ways.above[n]) + down_ws * ways.below[n])
+                sum_ws[n] += (left_ws + up_ws * ways.above[n]) + down_ws * ways.below[n]
+                ways.sums_ws[at + 1, n] = sum_ws[n]
         else:
-            for n in range(len(after_ws)):
-                after_ws[n] = before_ws[n] + abs(want_w - ways.levels_w[n]) * span_s
+            for n in range(len(sum_ws)):
+                sum_ws[n] += abs(want_w - ways.levels_w[n]) * span_s
+                ways.sums_ws[at + 1, n] = sum_ws[n]
 
 
 @natively
 def _begin(first: int, last: Indices, ways: Ways) -> None:
     """Find the least up to a change at each moment, and with each level begun by then."""
     sums_ws, begun_ws, changed_ws, prices_ws = ways.sums_ws, ways.begun_ws, ways.changed_ws, ways.prices_ws
-    least_ws = np.empty(LANES, np.float32)
     infinite = np.float32(np.inf)
-    changed_ws[:] = infinite
-    changed_ws[0] = np.float32(0.0) if first == 0 else infinite
-    for n in range(len(prices_ws)):
-        begun_ws[0, n] = infinite
-        begun_ws[1, n] = prices_ws[n] if first == 0 else infinite
-    for at in range(1, len(sums_ws) - 1):
-        here_ws, done_ws, next_ws = sums_ws[at], begun_ws[at], begun_ws[at + 1]
-        from_ws = begun_ws[last[at] + 1]
-        least_ws[:] = infinite
-        for block in range(0, len(here_ws), LANES):
-            for lane in range(LANES):
-                ways_ws = here_ws[block + lane] + from_ws[block + lane]
-                least_ws[lane] = min(least_ws[lane], ways_ws)
-        changed = here_ws[0] if at >= first else infinite
-        for lane in range(LANES):
-            changed = min(changed, least_ws[lane])
+    changed_ws[: first + 1] = infinite
+    begun_ws[: first + 1] = infinite
+    done_ws, ways_ws = np.full_like(prices_ws, np.inf), np.empty_like(prices_ws)
+    if first == 0:
+        changed_ws[0] = np.float32(0.0)
+        begun_ws[1] = done_ws[:] = prices_ws
+    for at in range(max(first, 1), len(sums_ws) - 1):
+        changed, since = sums_ws[at, 0], last[at] + 1
+        if since > first:  # it may have been changed before
+            for n in range(len(prices_ws)):
+                ways_ws[n] = sums_ws[at, n] + begun_ws[since, n]
+            one = two = three = four = changed
+            for n in range(0, len(prices_ws), 4):
+                one, two = min(one, ways_ws[n]), min(two, ways_ws[n + 1])
+                three, four = min(three, ways_ws[n + 2]), min(four, ways_ws[n + 3])
+            changed = min(one, two, three, four)
         changed_ws[at] = changed
-        for n in range(len(here_ws)):
-            begun = (changed - here_ws[n]) + prices_ws[n]
-            next_ws[n] = min(done_ws[n], begun)
+        for n in range(len(prices_ws)):
+            done_ws[n] = min(done_ws[n], (changed - sums_ws[at, n]) + prices_ws[n])
+            begun_ws[at + 1, n] = done_ws[n]
 
 
 @natively

@@ -9,6 +9,7 @@ unbalanced is what a look begins with, where there is none yet that could be mad
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from statistics import fmean
 from typing import TypeAlias
 
@@ -81,17 +82,18 @@ def course(asked_w: float, edges: Sequence[LoadEdge]) -> Course:
     """Return what will be asked, given what is asked now and the announced changes of the load."""
     times_s: list[float] = []
     levels_w = [asked_w]
-    weight_w = 0.0
+    level_w, weight_w, time_s = asked_w, 0.0, -inf
     for edge in edges:
-        level_w = levels_w[-1] - edge.delta_w
-        if times_s and edge.at_s - times_s[-1] <= CLUSTER_S:
-            weight_w += abs(edge.delta_w)
-            times_s[-1] += (edge.at_s - times_s[-1]) * abs(edge.delta_w) / weight_w
-            levels_w[-1] = level_w
+        level_w -= edge.delta_w
+        size_w = abs(edge.delta_w)
+        if edge.at_s - time_s <= CLUSTER_S:
+            weight_w += size_w
+            time_s += (edge.at_s - time_s) * size_w / weight_w
+            times_s[-1], levels_w[-1] = time_s, level_w
         else:
-            times_s.append(edge.at_s)
+            weight_w, time_s = size_w, edge.at_s
+            times_s.append(time_s)
             levels_w.append(level_w)
-            weight_w = abs(edge.delta_w)
     if max(levels_w) > MOST_W or min(levels_w) < -MOST_W:
         levels_w = [min(max(level_w, -MOST_W), MOST_W) for level_w in levels_w]
     return Course(tuple(times_s), tuple(levels_w))
@@ -197,7 +199,7 @@ class Game:
             if not self.stretches or abs(asked_w - self.stretches[-1][2]) > large_w:
                 self.stretches.append((begin_s, begin_s, asked_w))  # a moment more: two may change at once
             self.stretches.append((begin_s, until_s, asked_w))
-        waits = [awaited(comings, begin_s) if comings else (0.0, 0.0, 0.0) for begin_s, _, _ in self.stretches]
+        waits = awaited(comings, [begin_s for begin_s, _, _ in self.stretches])
         self.later_w = [later_w for later_w, _, _ in waits]
         self.neg = [lowest_w < -SAME_W for _, lowest_w, _ in waits]
         self.pos = [highest_w > SAME_W for _, _, highest_w in waits]
@@ -470,10 +472,18 @@ def edges_s(now_s: float, ahead: Course, settings: ControlSettings) -> list[floa
     return times_s
 
 
-def awaited(
-    comings: Sequence[tuple[float, tuple[tuple[float, float], ...]]], at_s: float
-) -> tuple[float, float, float]:
-    """Return what is bound to come after a time: by how much all together, and the lowest and highest on the way."""
+Coming: TypeAlias = tuple[float, tuple[tuple[float, float], ...]]
+"""A channel's power, and the changes that it is bound to make: time and power."""
+
+
+def awaited(comings: Sequence[Coming], times_s: Sequence[float]) -> list[tuple[float, float, float]]:
+    """Return what is bound to come after each time: by how much all together, and the lowest and highest on the way."""
+    bounds_s = sorted(time_s for _, coming in comings for time_s, _ in coming)
+    after = [_awaited(comings, at_s) for at_s in (-inf, *bounds_s)]
+    return [after[bisect_right(bounds_s, at_s)] for at_s in times_s]
+
+
+def _awaited(comings: Sequence[Coming], at_s: float) -> tuple[float, float, float]:
     later_w = lowest_w = highest_w = 0.0
     for power_w, coming in comings:
         waits_w = [level_w for time_s, level_w in coming if time_s > at_s]

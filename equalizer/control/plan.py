@@ -1,6 +1,6 @@
 """From one look ahead to the next: the last course of action, fitted to what is known now, and made better."""
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 import numpy as np
@@ -107,23 +107,27 @@ def _moments_s(
     firm = sorted(time_s for time_s in known if now_s <= time_s < end_s)
     loose = sorted({*(time_s + lock_s for time_s in firm), *(time_s - lock_s for time_s in edges)})
     kept: list[float] = []
-    for time_s in loose:
-        near = bisect_left(firm, time_s)
-        apart_s = min(abs(time_s - other_s) for other_s in (*firm[max(near - 1, 0) : near + 1], *kept[-1:]))
-        if now_s < time_s < end_s and apart_s > APART_S:
-            kept.append(time_s)
     room = max(MOMENTS - len(firm), 0)
-    return np.array([*sorted([*firm, *kept[:room]]), end_s])
+    before_s = firm[0]
+    for time_s in loose[bisect_right(loose, now_s) : bisect_left(loose, end_s)]:
+        if len(kept) == room:
+            break
+        near = bisect_left(firm, time_s)
+        before_s = max(before_s, firm[near - 1])
+        if time_s - before_s > APART_S and (near == len(firm) or firm[near] - time_s > APART_S):
+            kept.append(time_s)
+            before_s = time_s
+    return np.array([*sorted([*firm, *kept]), end_s])
 
 
 def _task(
     times_s: Floats, ahead: Course, units: Sequence[Unit], others: Sequence[Unit], settings: ControlSettings
 ) -> Task:
     """Return what is asked in every stretch, and of whom."""
-    begins_s = [float(time_s) for time_s in times_s[:-1]]
+    begins_s: list[float] = times_s[:-1].tolist()
     # What is bound to come counts as done, and is asked for in addition until then.
     comings = [(unit.slot.power_w, unit.coming) for unit in (*units, *others) if unit.coming]
-    waits = [awaited(comings, begin_s) for begin_s in begins_s]
+    waits = awaited(comings, begins_s)
     fixed_w = sum(bound_w(unit) for unit in others)
     fixed_above = any(range_w(unit)[1] > SAME_W for unit in others)
     fixed_below = any(range_w(unit)[0] < -SAME_W for unit in others)

@@ -9,7 +9,7 @@ rows of arrays. Whoever begins with the best plan of the look before keeps what 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -46,9 +46,9 @@ SAME_S = 1e-6
 SAME_WS = 1e-3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Task:
-    """What is asked in every stretch, and of whom: K channels, n stretches."""
+    """What is asked in every stretch, and of whom: K channels, n stretches. What follows from it is worked out once."""
 
     times_s: Floats
     """When each stretch begins; and the end of the last."""
@@ -72,17 +72,17 @@ class Task:
     lock_s: float
     """Between two changes of a channel."""
 
-    @property
+    @cached_property
     def spans_s(self) -> Floats:
         """How long each stretch is."""
         return np.diff(self.times_s)
 
-    @property
+    @cached_property
     def widest_w(self) -> float:
         """The widest range of a channel."""
         return float(np.max(self.highest_w - self.lowest_w))
 
-    @property
+    @cached_property
     def last(self) -> Indices:
         """The last moment at which the change before one at each moment may have been made; -1: there is none."""
         last = np.searchsorted(self.times_s, self.times_s - self.lock_s + SAME_S, side="right") - 1
@@ -98,19 +98,27 @@ class Task:
         barred = (above & (below | self.no_positive)) | (below & self.no_negative)
         left_w = np.abs(self.asked_w - plans_w.sum(axis=1)) + BARRED_RATIO * self.widest_w * barred
         costs_ws = left_w @ self.spans_s
-        for column, present_w in enumerate(self.powers_w):
-            levels_w = plans_w[:, column]
-            changed = np.empty(levels_w.shape, dtype=np.bool_)
-            changed[:, 0], changed[:, 1:] = levels_w[:, 0] != present_w, levels_w[:, 1:] != levels_w[:, :-1]
-            costs_ws = costs_ws + np.where(changed, self.prices_ws(levels_w, column), 0.0).sum(axis=1)
+        changed = np.empty(plans_w.shape, dtype=np.bool_)
+        changed[:, :, 0] = plans_w[:, :, 0] != self.powers_w
+        np.not_equal(plans_w[:, :, 1:], plans_w[:, :, :-1], out=changed[:, :, 1:])
+        prices_ws = np.where(changed, self.prices_ws(plans_w), 0.0).sum(axis=2)
+        for column in range(len(self.powers_w)):
+            costs_ws = costs_ws + prices_ws[:, column]
         return np.asarray(costs_ws)
 
-    def prices_ws(self, levels_w: Floats, column: int) -> Floats:
-        """Return what it costs to bring a channel to powers, what that does to its charge and what is lost included."""
-        dear = self.charge[column] * levels_w / max(self.highest_w[column] - self.lowest_w[column], LEAST_W)
-        curve = self.curves[column]
-        if curve is not None:
-            dear = dear + np.where(levels_w == 0.0, 0.0, 1.0 - np.interp(np.abs(levels_w), *curve))
+    def prices_ws(self, levels_w: Floats, columns: slice = slice(None)) -> Floats:
+        """Return what it costs to bring channels to powers, what that does to their charge and what is lost included.
+
+        Args:
+            levels_w: the powers: rows, channels, any number.
+            columns: which channels these are.
+        """
+        ranges_w = np.maximum(self.highest_w - self.lowest_w, LEAST_W)[columns]
+        dear = self.charge[columns, None] * levels_w / ranges_w[:, None]
+        for column, curve in enumerate(self.curves[columns]):
+            if curve is not None:
+                some_w = levels_w[:, column]
+                dear[:, column] += np.where(some_w == 0.0, 0.0, 1.0 - np.interp(np.abs(some_w), *curve))
         return np.asarray(self.price_ws * (1.0 + LOSS_PRICE_RATIO * dear))
 
 
@@ -148,15 +156,18 @@ def shaken(task: Task, plan_w: Floats, random: np.random.Generator) -> Trials:
     plans_w = np.repeat(plan_w[None], ROWS, axis=0)
     rows, channels, stretches = plans_w.shape
     for_s: Floats = task.lock_s * random.uniform(*SHAKEN_DELAYS, (rows,))
-    from_s: Floats = random.uniform(task.times_s[0] - for_s, task.times_s[-1])
+    first_s: Floats = task.times_s[0] - for_s
+    from_s = first_s + (task.times_s[-1] - first_s) * random.random((rows,))
     middles_s = 0.5 * (task.times_s[1:] + task.times_s[:-1])
     there = (middles_s > from_s[:, None]) & (middles_s < (from_s + for_s)[:, None])
     there[0] = False
     forced: Flags = random.random((rows,)) < FORCED_SHARE
     sign: Indices = random.integers(-1, 2, (rows,), dtype=np.intp)
-    not_above, not_below = _forced(task, plans_w, there & forced[:, None], sign)
-    plans_w = np.where(not_above[:, None], np.minimum(plans_w, 0.0), plans_w)
-    plans_w = np.where(not_below[:, None], np.maximum(plans_w, 0.0), plans_w)
+    not_above, not_below = np.zeros((2, rows, stretches), dtype=np.bool_)
+    (some,) = forced.nonzero()
+    not_above[some], not_below[some] = up, down = _forced(task, plans_w[some], there[some], sign[some])
+    free_w = np.where(up[:, None], np.minimum(plans_w[some], 0.0), plans_w[some])
+    plans_w[some] = np.where(down[:, None], np.maximum(free_w, 0.0), free_w)
     size_w: Floats = task.widest_w * random.uniform(*FALSIFIED_RATIO, (rows,))
     turns: list[int] = random.permutation(channels).tolist()
     noise = np.empty((channels, rows, -(-stretches // FALSIFIED_STRETCHES)))
@@ -164,8 +175,8 @@ def shaken(task: Task, plan_w: Floats, random: np.random.Generator) -> Trials:
     for turn in range(channels):
         noise[turn] = random.uniform(-1.0, 1.0, noise[turn].shape)
         every_other[turn] = random.integers(0, 2, (rows,), dtype=np.bool_)
-    falsified = there & (every_other & ~forced)[:, :, None]
-    falsified_w = falsified * size_w[:, None] * np.repeat(noise, FALSIFIED_STRETCHES, axis=2)[:, :, :stretches]
+    sizes_w = np.where(every_other & ~forced, size_w, 0.0)[:, :, None]
+    falsified_w = there * sizes_w * np.repeat(noise, FALSIFIED_STRETCHES, axis=2)[:, :, :stretches]
     for _ in range(ROUNDS):
         turns += random.permutation(channels).tolist()
     return Trials(plans_w, tuple(turns), falsified_w, not_above, not_below)
@@ -217,6 +228,7 @@ def _best(task: Task, column: int, wanted_w: Floats, barred: tuple[Flags, Flags]
     """Return the best that a channel can do (rows, stretches); exact among the levels that are tried."""
     levels_w = _levels_w(task, column, wanted_w)
     spans_s, sign_w = task.spans_s.astype(np.float32), task.sign_w[column]
+    prices_ws = task.prices_ws(levels_w[:, None].astype(np.float64), slice(column, column + 1))
     best_w = answer(
         Question(
             wanted_w=wanted_w.astype(np.float32),
@@ -225,7 +237,7 @@ def _best(task: Task, column: int, wanted_w: Floats, barred: tuple[Flags, Flags]
             barred=barred,
             binds=(levels_w > sign_w, levels_w < -sign_w),
             barred_ws=np.float32(BARRED_RATIO * task.widest_w) * spans_s,
-            prices_ws=task.prices_ws(levels_w.astype(np.float64), column).astype(np.float32),
+            prices_ws=prices_ws[:, 0].astype(np.float32),
             last=task.last,
             first=task.first(column),
         )

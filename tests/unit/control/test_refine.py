@@ -1,5 +1,6 @@
 """A course of action that is made better, one channel after another."""
 
+from dataclasses import replace
 from itertools import combinations, pairwise
 from random import Random
 
@@ -69,9 +70,8 @@ def least_ws(task: Task) -> float:
 
 def _up_to(task: Task, plans_w: Floats, end: int) -> Floats:
     """Return the costs of the first stretches alone."""
-    values = {name: getattr(task, name) for name in Task.__slots__}
-    first = {name: values[name][:end] for name in ("asked_w", "no_positive", "no_negative")}
-    return Task(**{**values, **first, "times_s": task.times_s[: end + 1]}).costs_ws(plans_w[:, :, :end])
+    first = {name: getattr(task, name)[:end] for name in ("asked_w", "no_positive", "no_negative")}
+    return replace(task, times_s=task.times_s[: end + 1], **first).costs_ws(plans_w[:, :, :end])
 
 
 @pytest.mark.parametrize("seed", range(25))
