@@ -230,10 +230,10 @@ class Duty:
             place.take_charge()
             if self._timing.enabled:
                 orders += self._helm.mark(orders, now_s)
+        place.say_phase()  # first: what is asked of a channel may not come from a server that says `starting`
         if orders and place.is_in_charge:
             self._helm.send(orders, self.fence.epoch)
             self._measure(decision, since_s)
-        place.say_phase()
         return decision.next_due_s
 
     def _stand_by(self, now_s: float) -> float:

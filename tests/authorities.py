@@ -65,7 +65,7 @@ class Hall:
         self, who: str, *words: str, check: bool = False, file: Path | None = None
     ) -> "subprocess.CompletedProcess[str]":
         command = ["mosquitto_pub", *self.options(who, file), *words]
-        return subprocess.run(command, check=check, capture_output=True, text=True, timeout=15)
+        return subprocess.run(command, check=check, capture_output=True, text=True, timeout=60)
 
     def listen(self, who: str, heard: Path, *more: str, file: Path | None = None) -> "subprocess.Popen[bytes]":
         """Subscribe to everything; returns once the broker has taken the subscription."""
@@ -76,7 +76,7 @@ class Hall:
                 stdout=out,
                 stderr=subprocess.STDOUT,
             )
-        for _ in range(200):
+        for _ in range(1200):
             if "Subscribed (mid" in heard.read_text(errors="replace"):
                 return process
             time.sleep(0.05)

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from broker.ports import free_port
 from broker.programs import find_mosquitto
 from broker.run import RunningBroker, start
 from tests.chaos.registry import RESULTS_VARIABLE
+from tests.ports import free_port
 
 _PROGRAM_FOLDERS = ("/usr/sbin", "/sbin", "/usr/local/sbin")
 
@@ -72,7 +72,7 @@ def broker(tmp_path: Path) -> Iterator[RunningBroker]:
     """Yield a Mosquitto of the test's own, on a free port of the loopback interface."""
     if find_mosquitto() is None:
         pytest.skip("needs mosquitto (Debian: apt install mosquitto)")
-    with start("mosquitto", port=free_port("127.0.0.1", 0), data_dir=tmp_path / "broker") as running:
+    with start("mosquitto", port=free_port(), data_dir=tmp_path / "broker") as running:
         yield running
 
 

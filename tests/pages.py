@@ -10,7 +10,7 @@ async def fetched(port: int, path: str) -> tuple[int, str]:
 
     def get() -> tuple[int, str]:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5.0) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30.0) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:

@@ -4,7 +4,7 @@ import signal
 import subprocess
 from collections.abc import Iterable
 
-_WITHIN_S = 15.0
+_WITHIN_S = 30.0
 
 
 def end(started: Iterable["subprocess.Popen[bytes]"]) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from schemas.codec import decode
-from schemas.messages import ChannelTelemetry, EnergyAccount, LoopBalance, Phase, Setpoint
+from schemas.messages import ChannelTelemetry, EnergyAccount, LoopBalance, Phase, ServerAnnouncement, Setpoint
 from simulation.clock import BEGIN_S, TICK_S, Timeline
 from simulation.trials.servers import ServerProcess
 from simulation.trials.stations import StationProcess
@@ -108,6 +108,7 @@ class TrialWitness:
         self._led: dict[tuple[str, str], Led] = {}
         self._published: dict[tuple[str, int, int], tuple[ServerProcess, float]] = {}
         self._owners: dict[int, ServerProcess] = {}
+        self._announced: dict[ServerProcess, Phase] = {}
         self._station_epochs: dict[str, int] = {}
         self._epochs: list[tuple[int, float]] = [(0, -inf)]
         self._balance: LoopBalance | None = None
@@ -125,6 +126,10 @@ class TrialWitness:
         if topic.endswith("/setpoint"):
             setpoint = decode(Setpoint, payload)
             self._published[topic, setpoint.epoch, setpoint.seq] = (run, self.now_s)
+            if self._announced.get(run) is Phase.STARTING:
+                self._breach(f"{setpoint.server} asks something of {topic} while it announces that it is starting")
+        elif topic.endswith("/server"):
+            self._announced[run] = decode(ServerAnnouncement, payload).phase
         elif topic.endswith("/balance") and run.leads:
             self._judge_account(run, decode(LoopBalance, payload))
 

@@ -13,7 +13,6 @@ from typing import TypeVar
 
 import pytest
 
-from broker.ports import free_port
 from broker.run import RunningBroker
 from schemas import codec, topics
 from schemas.messages import (
@@ -29,6 +28,7 @@ from schemas.messages import (
 )
 from schemas.settings import BrokerSettings
 from schemas.topics import ChannelAddress, ChannelTopic, LoopAddress, LoopTopic, StatusAddress
+from tests.ports import free_port
 from tests.processes import end
 from transport.session import Session
 
@@ -169,7 +169,7 @@ class Hall:
         self.broker = broker
         self.watcher = Watcher()
         self.settings = BrokerSettings(port=broker.port, protocol=broker.protocol)
-        self.metrics_port = free_port("127.0.0.1", 0)
+        self.metrics_port = free_port()
         self.session = Session(
             self.settings,
             client_id="watcher",

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from broker import RunningBroker, find_mosquitto, free_port
+from broker import RunningBroker, find_mosquitto
 from tests.authorities import Hall, make_hall
 from tests.floods.__main__ import measured
 from tests.floods.cable import SERVER, inside, refused, two_computers, why_not
 from tests.floods.experiment import percentile
 from tests.floods.rogue import in_session, packet, secured
+from tests.ports import free_port
 
 pytestmark = [
     pytest.mark.broker,
@@ -89,7 +90,7 @@ def test_a_stranger_holds_so_many_sockets_and_no_more() -> None:
 
 @pytest.fixture
 def hall(tmp_path: Path) -> Hall:
-    hall = make_hall(tmp_path / "credentials", free_port(preferred=0))
+    hall = make_hall(tmp_path / "credentials", free_port())
     hall.let_in("station", "s1", "s2")
     return hall
 

@@ -26,10 +26,10 @@ from pathlib import Path
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
-from broker.ports import free_port
 from broker.run import RunningBroker, start
 from tests.benchmarks import control, decision, page, plant
 from tests.benchmarks.asked import Asked
+from tests.ports import free_port
 
 HERE = Path(__file__).parent
 PAIRS = 9
@@ -476,7 +476,7 @@ def undisturbed() -> None:
 def on_broker(name: str) -> tuple[str, list[str]]:
     title, measure = SECTIONS[name]
     with tempfile.TemporaryDirectory() as folder:
-        broker = start("mosquitto", port=free_port("127.0.0.1", 0), data_dir=Path(folder) / "broker")
+        broker = start("mosquitto", port=free_port(), data_dir=Path(folder) / "broker")
         try:
             return title, measure(Bench(Path(folder), broker, built(Path(folder))))
         finally:

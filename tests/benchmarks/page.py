@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from broker.ports import free_port
 from broker.run import RunningBroker
 from tests.page.stage import CHROMIUM, DESKTOP, PAGE
+from tests.ports import free_port
 
 CHANNELS = 2_000
 BROWSERS = 3
@@ -55,7 +55,7 @@ def measure(broker: RunningBroker, folder: Path) -> list[str]:
     if chromium is None:
         return ["Needs chromium (Debian: apt install chromium)."]
     rows = ["| | measured | limit |", "| --- | ---: | ---: |"]
-    port = free_port("127.0.0.1", 0)
+    port = free_port()
     config = folder / "dashboard.toml"
     config.write_text(PAGE.format(host="127.0.0.1", page_port=port, port=broker.port, more=""))
     with (

@@ -23,8 +23,8 @@ from subprocess import Popen
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
-from broker.ports import free_port
 from broker.run import start
+from tests.ports import free_port
 
 REPOSITORY = Path(__file__).parents[2]
 STATIONS = 4
@@ -222,7 +222,7 @@ def along(watched: Watched) -> str:
 
 def soak(seconds: float, channels: int, folder: Path) -> int:
     """Run the hall; return the exit code."""
-    port = free_port("127.0.0.1", 0)
+    port = free_port()
     broker = start("mosquitto", port=port, data_dir=folder / "broker")
     parts: dict[str, Watched] = {BROKER: Watched(broker.process)}
     gaps = {"telemetry": Gaps(), "balance": Gaps()}

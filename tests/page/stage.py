@@ -18,9 +18,9 @@ from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 from playwright.sync_api import Page
 
-from broker.ports import free_port
 from broker.run import RunningBroker
 from tests.acceptance.hall import EQUALIZER, STATION, channel, power
+from tests.ports import free_port
 from tests.processes import end
 
 EMPTY_BATTERY = "{ capacity_ah = 150.0, series = 96, parallel = 1, soc_ratio = 0.5, connected = false }"
@@ -68,7 +68,7 @@ class Stage:
 
     folder: Path
     broker: RunningBroker
-    page_port: int = field(default_factory=lambda: free_port("127.0.0.1", 0))
+    page_port: int = field(default_factory=free_port)
     processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
 
     @property
@@ -96,7 +96,7 @@ class Stage:
             freeze_w=1e6,
             ttl_s=6.0,
             period_s=0.5,
-            metrics_port=free_port("127.0.0.1", 0),
+            metrics_port=free_port(),
         )
         (self.folder / "equalizer.toml").write_text(text)
         self.spawn("equalizer", "equalizer", "--config", "equalizer.toml")

@@ -11,7 +11,9 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
-from broker import RunningBroker, find_embedded, find_mosquitto, free_port, start
+from broker import RunningBroker, find_embedded, find_mosquitto, start
+from tests.patience import PATIENCE_S
+from tests.ports import free_port
 
 
 class Client:
@@ -56,7 +58,7 @@ class Client:
         self.mqtt.on_connect = on_connect
         self.mqtt.connect(self._host, self._port, keepalive=10)
         self.mqtt.loop_start()
-        assert answered.wait(5)
+        assert answered.wait(PATIENCE_S)
         if refusals:
             self.mqtt.loop_stop()
             raise ConnectionRefusedError(refusals[0])
@@ -65,10 +67,12 @@ class Client:
     def subscribe(self, topic_filter: str, qos: int) -> None:
         self._suback.clear()
         self.mqtt.subscribe(topic_filter, qos)
-        assert self._suback.wait(5)
+        assert self._suback.wait(PATIENCE_S)
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
-        self.mqtt.publish(topic, payload, qos, retain).wait_for_publish(10)
+        published = self.mqtt.publish(topic, payload, qos, retain)
+        published.wait_for_publish(PATIENCE_S)
+        assert published.is_published()
 
     def publish_retained(self, count: int, *, qos: int) -> None:
         """Leave one retained message on each of `count` channels; returns once the broker has them all."""
@@ -77,16 +81,17 @@ class Client:
             self.mqtt.publish(topic, b'{"seq":%d}' % number, qos, retain=True)
         self.publish("zeroloop/v1/main/event", b"{}")
 
-    def quiet(self, *, still_s: float = 1.0, timeout_s: float = 30.0) -> int:
-        """Return how many messages have come once none has for `still_s`."""
-        end_s = time.monotonic() + timeout_s
+    def heard(self, expected: int, *, still_s: float = 1.0) -> int:
+        """Return how many messages have come, once those that are expected have and none has for `still_s`."""
+        self.wait_for(expected)
+        end_s = time.monotonic() + PATIENCE_S
         count = -1
         while count != len(self.messages) and time.monotonic() < end_s:
             count = len(self.messages)
             time.sleep(still_s)
         return len(self.messages)
 
-    def wait_for(self, count: int, timeout_s: float = 5.0) -> list[tuple[str, bytes, bool]]:
+    def wait_for(self, count: int, timeout_s: float = PATIENCE_S) -> list[tuple[str, bytes, bool]]:
         end_s = time.monotonic() + timeout_s
         while len(self.messages) < count and time.monotonic() < end_s:
             time.sleep(0.01)
@@ -136,12 +141,12 @@ def mosquitto() -> Path:
 def embedded_broker(tmp_path: Path) -> Iterator[RunningBroker]:
     if find_embedded() is None:
         pytest.skip("nats-server is not installed")
-    with start("embedded", port=free_port(preferred=0), data_dir=tmp_path / "nats") as broker:
+    with start("embedded", port=free_port(), data_dir=tmp_path / "nats") as broker:
         yield broker
 
 
 @pytest.fixture
 def mosquitto_broker(mosquitto: Path, tmp_path: Path) -> Iterator[RunningBroker]:
     assert mosquitto
-    with start("mosquitto", port=free_port(preferred=0), data_dir=tmp_path / "mosquitto") as broker:
+    with start("mosquitto", port=free_port(), data_dir=tmp_path / "mosquitto") as broker:
         yield broker

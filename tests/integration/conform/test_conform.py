@@ -27,6 +27,7 @@ from schemas.messages import (
 from schemas.settings import BrokerSettings
 from tests.announcements import ANNOUNCED
 from tests.integration.conform.parties import CHANNEL, EQUALIZER, STATION
+from tests.patience import PATIENCE_S
 from transport.session import Session, unguessable
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
@@ -55,7 +56,7 @@ def running(folder: Path, broker: RunningBroker, *arguments: str) -> Iterator["s
         yield process
     finally:
         process.terminate()
-        process.wait(15.0)
+        process.wait(PATIENCE_S)
 
 
 def conform(folder: Path, broker: RunningBroker, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -99,7 +100,7 @@ async def leave(broker: RunningBroker, leaf: str, said: Message) -> None:
         on_message=lambda _topic, _payload, _retained: None,
         clock=time.monotonic,
     )
-    await session.connect_once(5.0)
+    await session.connect_once(PATIENCE_S)
     session.publish(f"zeroloop/v1/{leaf}", encode(said), qos=1, retain=True)
     await session.close()
 
@@ -137,7 +138,7 @@ def test_nothing_begins_without_consent_or_where_somebody_leads(tmp_path: Path, 
     assert "1000 W" in asked.stderr
     (tmp_path / "equalizer.toml").write_text(EQUALIZER.format(loop="kit"))
     with running(tmp_path, broker, "equalizer", "--config", "equalizer.toml"):
-        until_s = time.monotonic() + 20.0
+        until_s = time.monotonic() + PATIENCE_S
         led = conform(tmp_path, broker, "station", "--station", "s1", "--loop", "kit", "--yes")
         while "has a server" not in led.stderr and time.monotonic() < until_s:
             led = conform(tmp_path, broker, "station", "--station", "s1", "--loop", "kit", "--yes")

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from broker.ports import free_port
 from broker.run import RunningBroker
 from conform.equalizer import EqualizerTrial
 from conform.parts import EqualizerPart, StationPart
@@ -20,6 +19,7 @@ from conform.relay import Relay
 from conform.station import StationTrial
 from schemas.settings import BrokerSettings
 from tests.integration.conform.parties import BROKER, CHANNEL, EQUALIZER, STATION
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -83,7 +83,7 @@ def block(name: str) -> str:
 
 
 async def tried_station(broker: RunningBroker, folder: Path, wrong: str, part: StationPart) -> list[Verdict]:
-    port, pulled = free_port("127.0.0.1", 0), folder / "pulled"
+    port, pulled = free_port(), folder / "pulled"
     settings = STATION.format(loop=folder.name) + BROKER.format(port=port) + CHANNEL.format(channel="eq")
     written(folder, {"station.toml": settings, "pull.py": PULL})
     trial = StationTrial(
@@ -146,7 +146,7 @@ async def test_every_wrong_equalizer_is_found(broker: RunningBroker, tmp_path: P
 async def test_nothing_is_found_of_the_documents_own_parties(broker: RunningBroker, tmp_path: Path) -> None:
     written(tmp_path / "documents", {name: block(name) for name in ("my_station.py", "my_controller.py")})
     place = BrokerSettings(host=broker.host, port=broker.port)
-    port = free_port("127.0.0.1", 0)
+    port = free_port()
     begin = f"env -C {tmp_path}/documents BROKER={broker.host} DELAY_S=1.5"
     station = StationTrial(
         place,

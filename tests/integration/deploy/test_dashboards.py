@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from broker.ports import free_port
 from broker.run import start
 from tests.acceptance.hall import Hall, channel, power
+from tests.ports import free_port
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 GRAFANA = DEPLOY / "grafana"
@@ -89,7 +89,7 @@ class Prometheus:
     """A Prometheus of our own, with the rules that are shipped."""
 
     def __init__(self, folder: Path, targets: dict[str, list[int]]) -> None:
-        self.port = free_port("127.0.0.1", 0)
+        self.port = free_port()
         config = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
             "rule_files": [str(DEPLOY / "prometheus/recording.yml"), str(DEPLOY / "prometheus/alerts.yml")],
@@ -107,7 +107,7 @@ class Prometheus:
         """Return the series that answer an expression now; none before it listens."""
         query = urllib.parse.urlencode({"query": expression})
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/v1/query?{query}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/v1/query?{query}", timeout=30) as answer:
                 series: list[dict[str, Any]] = json.load(answer)["data"]["result"]
         except urllib.error.HTTPError as error:
             pytest.fail(f"{expression}: {error.read().decode()}")
@@ -117,12 +117,12 @@ class Prometheus:
 
     def end(self) -> None:
         self.process.terminate()
-        self.process.wait(10.0)
+        self.process.wait(60.0)
 
 
 @pytest.fixture
 async def hall(tmp_path: Path) -> AsyncIterator[Hall]:
-    broker = start("mosquitto", port=free_port("127.0.0.1", 0), data_dir=tmp_path / "broker")
+    broker = start("mosquitto", port=free_port(), data_dir=tmp_path / "broker")
     hall = Hall(tmp_path, broker)
     task = asyncio.create_task(hall.session.run(), name="watcher")
     await hall.until(lambda: hall.session.connected)
@@ -138,11 +138,11 @@ async def hall(tmp_path: Path) -> AsyncIterator[Hall]:
 @pytest.mark.slow
 @needs_prometheus
 async def test_no_panel_is_without_data_in_a_living_hall(hall: Hall, tmp_path: Path) -> None:
-    station_port = free_port("127.0.0.1", 0)
+    station_port = free_port()
     hall.equalizer()
     channels = [channel("1", equalize=True), channel("2", program=power(20000.0, 600.0))]
     hall.station("s1", channels, environment={"ZEROLOOP_METRICS_PORT": str(station_port)})
-    await hall.until(lambda: hall.balance is not None and hall.balance.setpoint_changes > 0, 40.0)
+    await hall.until(lambda: hall.balance is not None and hall.balance.setpoint_changes > 0)
     jobs = {"zeroloop-equalizer": [hall.metrics_port], "zeroloop-station": [station_port]}
     (tmp_path / "prometheus").mkdir()
     prometheus = Prometheus(tmp_path / "prometheus", jobs)
@@ -155,7 +155,7 @@ async def test_no_panel_is_without_data_in_a_living_hall(hall: Hall, tmp_path: P
             silent = [(where, asked) for where, asked in silent if not await asyncio.to_thread(prometheus.ask, asked)]
             return bool(silent)
 
-        for _ in range(40):
+        for _ in range(60):
             if not await some_are_silent():
                 break
             await asyncio.sleep(1.0)

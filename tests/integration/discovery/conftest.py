@@ -9,7 +9,6 @@ from typing import Literal
 
 import pytest
 
-from broker.ports import free_port
 from broker.run import RunningBroker, start
 from schemas.codec import encode
 from schemas.messages import Presence
@@ -18,6 +17,8 @@ from schemas.topics import LoopTopic, loop_topic
 from station.discovery import DiscoveryRequest
 from station.probe import Patience
 from tests.announcements import ANNOUNCED
+from tests.patience import PATIENCE_S
+from tests.ports import free_port
 from transport.session import Session
 
 StartBroker = Callable[..., BrokerSettings]
@@ -30,7 +31,7 @@ def start_broker(tmp_path: Path) -> Iterator[StartBroker]:
     running: list[RunningBroker] = []
 
     def begin(kind: Literal["mosquitto", "embedded"] = "mosquitto") -> BrokerSettings:
-        broker = start(kind, port=free_port(preferred=0), data_dir=tmp_path / f"broker-{len(running)}")
+        broker = start(kind, port=free_port(), data_dir=tmp_path / f"broker-{len(running)}")
         running.append(broker)
         return BrokerSettings(host=broker.host, port=broker.port)
 
@@ -42,7 +43,7 @@ def start_broker(tmp_path: Path) -> Iterator[StartBroker]:
 @pytest.fixture
 def nobody() -> BrokerSettings:
     """A place where no broker is."""
-    return BrokerSettings(port=free_port(preferred=0))
+    return BrokerSettings(port=free_port())
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def request_with(cache_file: Path) -> Callable[..., DiscoveryRequest]:
             "cache_file": cache_file,
             "local": None,
             "dns_sd": False,
-            "patience": Patience(answer_s=5.0, announcement_s=1.0),
+            "patience": Patience(answer_s=30.0, announcement_s=1.0),
         }
         return DiscoveryRequest(**(quiet | known))  # type: ignore[arg-type]  # keywords of a test
 
@@ -80,10 +81,10 @@ async def _announced(
         on_disconnected=lambda _reason: None,
         clock=time.monotonic,
     )
-    await session.connect_once(5.0)
+    await session.connect_once(PATIENCE_S)
     await asyncio.sleep(0)
     session.publish(loop_topic(loop, LoopTopic.SERVER), encode(announcement), qos=1, retain=True)
-    await session.flush(5.0)
+    await session.flush(PATIENCE_S)
     try:
         yield session
     finally:

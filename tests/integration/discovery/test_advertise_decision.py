@@ -5,9 +5,10 @@ import logging
 
 import pytest
 
-from broker.ports import free_port
 from equalizer.advertise import Advertisement, Announce, KeepQuiet, decide
 from schemas.settings import BrokerSettings
+from tests.patience import until
+from tests.ports import free_port
 
 LAN = ("10.0.0.5", "192.168.1.7")
 
@@ -51,7 +52,7 @@ async def test_a_host_that_nobody_knows_is_not_announced_and_the_log_says_why(
 
 
 async def test_long_names_fit_into_a_label_and_ending_early_leaves_nothing_behind() -> None:
-    broker = BrokerSettings(port=free_port(preferred=0))
+    broker = BrokerSettings(port=free_port())
     advertisement = Advertisement(broker, server="s" * 64, loop="l" * 64, interfaces=("127.0.0.1",))
     starting = asyncio.create_task(advertisement.start())
     await asyncio.sleep(0.2)
@@ -59,5 +60,4 @@ async def test_long_names_fit_into_a_label_and_ending_early_leaves_nothing_behin
     with pytest.raises(asyncio.CancelledError):
         await starting
     await advertisement.stop()
-    await asyncio.sleep(0.1)
-    assert asyncio.all_tasks() == {asyncio.current_task()}
+    await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})

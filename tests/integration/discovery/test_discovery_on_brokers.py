@@ -22,9 +22,10 @@ from schemas.settings import BrokerSettings
 from schemas.topics import PLAIN_TYPE
 from station import dns_sd
 from station.connection import Connection, Source
-from station.discovery import DiscoveryRequest, discover, survey
+from station.discovery import DiscoveryRequest, Found, discover, survey
 from station.errors import NoServerError, SeveralLoopsError
 from station.probe import Patience
+from tests.patience import PATIENCE_S, until
 from transport.session import Session
 
 pytestmark = pytest.mark.broker
@@ -43,8 +44,18 @@ def write(cache_file: Path, content: str) -> None:
     cache_file.write_text(content)
 
 
-async def found(request: DiscoveryRequest, timeout_s: float = 15.0) -> Connection:
+async def found(request: DiscoveryRequest, timeout_s: float = PATIENCE_S) -> Connection:
     return await discover(request, clock=time.monotonic, timeout_s=timeout_s)
+
+
+async def why_not_found(request: DiscoveryRequest, expected: str) -> None:
+    """Look again and again until the error says why; who is asked may be slower than one search."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            with pytest.raises(NoServerError) as caught:
+                await found(request, timeout_s=1.5)
+            if expected in str(caught.value):
+                return
 
 
 async def test_the_well_known_topic_of_the_configured_broker_names_loop_and_server(
@@ -84,10 +95,11 @@ async def test_a_configured_broker_whose_loop_is_known_is_used_without_a_server(
 ) -> None:
     broker = start_broker()
     started_s = time.monotonic()
-    connection = await found(request_with(configured=broker, loop="main"))
+    patience = Patience(answer_s=PATIENCE_S, announcement_s=PATIENCE_S)
+    connection = await found(request_with(configured=broker, loop="main", patience=patience))
     assert connection.loop == "main"
     assert connection.announcement is None
-    assert time.monotonic() - started_s < 1.0
+    assert time.monotonic() - started_s < PATIENCE_S, "it waited for an announcement"
 
 
 async def test_without_a_server_and_a_known_loop_the_error_says_that_the_broker_answers(
@@ -95,8 +107,8 @@ async def test_without_a_server_and_a_known_loop_the_error_says_that_the_broker_
 ) -> None:
     broker = start_broker()
     async with announced(broker, "main", status=Presence.OFFLINE):
-        with pytest.raises(NoServerError, match=f"{broker.port} answers, but the server of loop main is offline"):
-            await found(request_with(configured=broker), timeout_s=1.5)
+        expected = f"{broker.port} answers, but the server of loop main is offline"
+        await why_not_found(request_with(configured=broker), expected)
 
 
 @pytest.mark.parametrize("up", [True, False])
@@ -119,7 +131,7 @@ async def test_a_station_that_waits_takes_the_server_as_soon_as_it_comes(
     await asyncio.sleep(1.5)
     assert not looking.done()
     async with announced(broker, "late"):
-        assert (await asyncio.wait_for(looking, 10.0)).loop == "late"
+        assert (await asyncio.wait_for(looking, PATIENCE_S)).loop == "late"
 
 
 async def test_two_loops_need_a_name_and_the_error_lists_them(
@@ -162,7 +174,7 @@ async def test_a_remembered_broker_that_is_silent_is_passed_over_after_the_patie
             patience = Patience(answer_s=1.0, announcement_s=1.0)
             connection = await found(request_with(local=broker, patience=patience))
     assert connection.broker.port == broker.port
-    assert 1.0 <= time.monotonic() - started_s < 4.0
+    assert 1.0 <= time.monotonic() - started_s < 20.0
 
 
 async def test_a_damaged_memory_is_passed_over_with_a_log_line(
@@ -188,8 +200,7 @@ async def test_a_memory_of_another_loop_than_the_configured_one_needs_an_announc
     broker = start_broker()
     async with announced(broker, "old"):
         await found(request_with(configured=broker))
-        with pytest.raises(NoServerError, match="no server of loop new"):
-            await found(request_with(loop="new"), timeout_s=1.5)
+        await why_not_found(request_with(loop="new"), "no server of loop new")
 
 
 async def test_a_broker_that_refuses_mqtt_5_is_spoken_to_in_3_1_1(
@@ -206,11 +217,12 @@ async def test_a_broker_announced_by_dns_sd_is_found_and_gone_after_the_farewell
     start_broker: StartBroker, announced: Announce, request_with: MakeRequest
 ) -> None:
     broker = start_broker()
-    advertisement = Advertisement(broker, server="hall-a", loop="dnssd", interfaces=LOOPBACK)
+    loop = f"dnssd-{broker.port}"  # nobody else's, who may announce a broker at the same time
+    advertisement = Advertisement(broker, server="hall-a", loop=loop, interfaces=LOOPBACK)
     await advertisement.start()
     try:
-        async with announced(broker, "dnssd"):
-            connection = await found(request_with(dns_sd=True, interfaces=LOOPBACK, browse_s=1.0, loop="dnssd"))
+        async with announced(broker, loop):
+            connection = await found(request_with(dns_sd=True, interfaces=LOOPBACK, browse_s=1.0, loop=loop))
     finally:
         await advertisement.stop()
     assert connection.source is Source.DNS_SD
@@ -218,12 +230,21 @@ async def test_a_broker_announced_by_dns_sd_is_found_and_gone_after_the_farewell
     assert broker.port not in {service.port for service in await dns_sd.browse(1.0, interfaces=LOOPBACK)}
 
 
+async def browsed(port: int) -> tuple[dns_sd.Service, ...]:
+    """Ask until a service at a port has answered; a loaded computer may be late."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            services = await dns_sd.browse(1.0, interfaces=LOOPBACK)
+            if port in {service.port for service in services}:
+                return services
+
+
 async def test_the_announcement_says_when_a_broker_speaks_only_3_1_1(nobody: BrokerSettings) -> None:
     old = nobody.model_copy(update={"protocol": "3.1.1"})
     advertisement = Advertisement(old, server="hall-a", loop="main", interfaces=LOOPBACK)
     await advertisement.start()
     try:
-        services = await dns_sd.browse(1.0, interfaces=LOOPBACK)
+        services = await browsed(old.port)
     finally:
         await advertisement.stop()
     (service,) = [service for service in services if service.port == old.port]
@@ -244,6 +265,23 @@ async def test_without_multicast_dns_sd_finds_nothing_and_says_so(caplog: pytest
     assert sum("dns_sd_unavailable" in line for line in caplog.messages) == 2
 
 
+async def surveyed(
+    request: DiscoveryRequest, nobody: BrokerSettings, first: BrokerSettings, second: BrokerSettings
+) -> dict[int, Found]:
+    """Look around until both brokers have answered, and DNS-SD has told of one: a loaded computer may be late.
+
+    What is announced for other tests meanwhile is left out.
+    """
+    ports = {broker.port for broker in (nobody, first, second)}
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            listed = await survey(4.0, clock=time.monotonic, request=request)
+            by_port = {one.broker.port: one for one in listed if one.broker.port in ports}
+            answered = {port for port, one in by_port.items() if one.error is None}
+            if {first.port, second.port} <= answered and any(one.announced for one in by_port.values()):
+                return by_port
+
+
 async def test_a_survey_lists_every_broker_its_loops_and_what_does_not_answer(
     start_broker: StartBroker, announced: Announce, request_with: MakeRequest, nobody: BrokerSettings
 ) -> None:
@@ -253,17 +291,15 @@ async def test_a_survey_lists_every_broker_its_loops_and_what_does_not_answer(
     try:
         async with announced(first, "north"), announced(first, "south", status=Presence.OFFLINE):
             request = request_with(configured=nobody, dns_sd=True, interfaces=LOOPBACK, local=first)
-            listed = await survey(4.0, clock=time.monotonic, request=request)
-            known = replace(request, configured=second)
-            again = await survey(4.0, clock=time.monotonic, request=known)
+            by_port = await surveyed(request, nobody, first, second)
+            again = await surveyed(replace(request, configured=second), nobody, first, second)
     finally:
         await advertisement.stop()
-    by_port = {one.broker.port: one for one in listed}
     assert by_port[nobody.port].error is not None
     assert by_port[second.port].source is Source.DNS_SD
     assert by_port[second.port].servers == ()
     assert [port for port, one in by_port.items() if one.announced] == [second.port]
-    told = {one.broker.port: one for one in again}[second.port]
+    told = again[second.port]
     assert (told.source, told.announced) == (Source.CONFIGURED, True)
     assert [(one.loop, one.online) for one in by_port[first.port].servers] == [("north", True), ("south", False)]
 
@@ -278,8 +314,7 @@ async def test_a_search_that_is_given_up_leaves_no_task_behind(
     searching.cancel()
     with pytest.raises(asyncio.CancelledError):
         await searching
-    await asyncio.sleep(0.1)
-    assert asyncio.all_tasks() == {asyncio.current_task()}
+    await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
 
 
 async def test_a_service_with_a_name_that_is_not_allowed_hides_no_other_and_breaks_nothing(
@@ -299,11 +334,13 @@ async def test_a_service_with_a_name_that_is_not_allowed_hides_no_other_and_brea
     shouting = asyncio.create_task(shout(), name="a device with an odd name")
     try:
         with caplog.at_level(logging.INFO):
-            services = await dns_sd.browse(1.5, interfaces=LOOPBACK)
+            services = await browsed(nobody.port)
+            async with asyncio.timeout(PATIENCE_S):
+                while not any("dns_sd_name_passed_over" in line for line in caplog.messages):
+                    services = await browsed(nobody.port)
     finally:
         shouting.cancel()
         await asyncio.gather(shouting, return_exceptions=True)
         await shouter.async_close()
         await advertisement.stop()
     assert nobody.port in {service.port for service in services}
-    assert any("dns_sd_name_passed_over" in line for line in caplog.messages)

@@ -13,7 +13,7 @@ from typing import Self
 
 import pytest
 
-from broker import find_mosquitto, free_port
+from broker import find_mosquitto
 from equalizer.advertise import Advertisement
 from schemas.codec import encode
 from schemas.settings import BrokerSettings
@@ -24,6 +24,8 @@ from station.errors import NoServerError
 from station.probe import Patience
 from tests.announcements import ANNOUNCED
 from tests.authorities import Hall, make_hall
+from tests.patience import PATIENCE_S
+from tests.ports import free_port
 from transport.credentials import dropped, resolved
 from transport.session import ConnectionFailedError, Session
 
@@ -34,7 +36,7 @@ _ALERT_FLIGHT_BYTES = 64
 
 @pytest.fixture(scope="module")
 def hall(tmp_path_factory: pytest.TempPathFactory) -> Hall:
-    hall = make_hall(tmp_path_factory.mktemp("hall") / "credentials", free_port(preferred=0))
+    hall = make_hall(tmp_path_factory.mktemp("hall") / "credentials", free_port())
     hall.let_in("station", "s1")
     hall.let_in("equalizer", "hall-a")
     return hall
@@ -53,7 +55,7 @@ class Impostor:
 
     def __enter__(self) -> Self:
         self._server = socket.create_server(("127.0.0.1", 0))
-        self._server.settimeout(10.0)
+        self._server.settimeout(PATIENCE_S)
         self.port = self._server.getsockname()[1]
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
@@ -76,7 +78,7 @@ class Impostor:
             except OSError:
                 return
             with link:
-                link.settimeout(5.0)
+                link.settimeout(PATIENCE_S)
                 self._talk(link, context)
 
     def _talk(self, link: socket.socket, context: ssl.SSLContext) -> None:
@@ -130,7 +132,7 @@ async def test_a_broker_that_is_not_verified_sees_neither_certificate_nor_passwo
             )
         session = Session(broker, client_id="s1", on_message=lambda *_: None, clock=time.monotonic)
         with pytest.raises(ConnectionFailedError, match="certificate verify failed"):
-            await session.connect_once(5.0)
+            await session.connect_once(PATIENCE_S)
         await asyncio.sleep(0.2)
     assert impostor.peer is None
     assert impostor.received
@@ -145,7 +147,7 @@ async def test_a_clients_certificate_makes_no_broker(hall: Hall, tmp_path: Path)
         told = BrokerSettings(host="127.0.0.1", port=impostor.port, credentials_file=str(hall.file("hall-a")))
         session = Session(resolved(told, tmp_path), client_id="x", on_message=lambda *_: None, clock=time.monotonic)
         with pytest.raises(ConnectionFailedError, match="certificate verify failed"):
-            await session.connect_once(5.0)
+            await session.connect_once(PATIENCE_S)
     assert impostor.peer is None
 
 
@@ -159,9 +161,9 @@ def broker_port(hall: Hall, tmp_path: Path) -> Iterator[int]:
 
 async def announced(broker: BrokerSettings, loop: str) -> Session:
     session = Session(broker, client_id=f"server-{loop}", on_message=lambda *_: None, clock=time.monotonic)
-    await session.connect_once(5.0)
+    await session.connect_once(PATIENCE_S)
     session.publish(loop_topic(loop, LoopTopic.SERVER), encode(ANNOUNCED), qos=1, retain=True)
-    await session.flush(2.0)
+    await session.flush(PATIENCE_S)
     return session
 
 
@@ -181,7 +183,7 @@ async def test_with_one_dropped_file_the_real_broker_is_found_by_dns_sd_and_no_i
     ]
     state = tmp_path / "state"
     state.mkdir()
-    text = hall.file("s1").read_text().replace(f"port = {hall.port}", f"port = {free_port(preferred=0)}")
+    text = hall.file("s1").read_text().replace(f"port = {hall.port}", f"port = {free_port()}")
     (state / "s1.zeroloop").write_text(text)
     (state / "s1.zeroloop").chmod(0o600)
     request = DiscoveryRequest(
@@ -190,12 +192,12 @@ async def test_with_one_dropped_file_the_real_broker_is_found_by_dns_sd_and_no_i
         local=plain,
         interfaces=LOOPBACK,
         browse_s=1.0,
-        patience=Patience(answer_s=5.0, announcement_s=1.0),
+        patience=Patience(answer_s=30.0, announcement_s=1.0),
     )
     for advertisement in advertisements:
         await advertisement.start()
     try:
-        connection = await discover(request, clock=time.monotonic, timeout_s=20.0)
+        connection = await discover(request, clock=time.monotonic, timeout_s=PATIENCE_S)
         assert (connection.broker.port, connection.source) == (broker_port, Source.DNS_SD)
         assert connection.broker.cert_file == str(state / "s1.zeroloop")
         await advertisements[0].stop()
@@ -216,7 +218,7 @@ async def test_a_memory_of_a_broker_in_the_clear_is_no_way_round_the_authority(
     session = await announced(plain, "main")
     cache = tmp_path / "connection.json"
     cache.write_text(f'{{"host":"127.0.0.1","port":{plain.port},"tls":false,"loop":"main","source":"dns_sd"}}')
-    told = BrokerSettings(host="127.0.0.1", port=free_port(preferred=0), credentials_file=str(hall.file("s1")))
+    told = BrokerSettings(host="127.0.0.1", port=free_port(), credentials_file=str(hall.file("s1")))
     request = DiscoveryRequest(
         configured=resolved(told, tmp_path), cache_file=cache, local=plain, dns_sd=False, patience=Patience(1.0, 0.5)
     )

@@ -5,7 +5,7 @@ import json
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,16 +14,12 @@ from typing import Any
 from equalizer.config import EqualizerSettings
 from equalizer.service import EqualizerService
 from schemas.settings import BrokerSettings, parse
+from tests.patience import PATIENCE_S, settled
+from tests.ports import free_port
 from transport.session import Session, Will
 
 PERIOD_S = 0.2
 ROOT = "zeroloop/v1/main"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Mosquitto:
@@ -40,7 +36,7 @@ class Mosquitto:
 
     def start(self) -> None:
         self._process = subprocess.Popen(["mosquitto", "-c", str(self._configuration)], stderr=subprocess.DEVNULL)
-        deadline_s = time.monotonic() + 10.0
+        deadline_s = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline_s:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
@@ -215,8 +211,8 @@ async def running(*actors: FakeStation | Observer) -> AsyncIterator[None]:
     tasks = [
         asyncio.create_task(actor.run() if isinstance(actor, FakeStation) else actor.session.run()) for actor in actors
     ]
-    await until(lambda: all(actor.session.connected for actor in actors))
-    await asyncio.sleep(0.05)
+    for actor in actors:
+        await settled(actor.session)
     try:
         yield
     finally:
@@ -253,7 +249,7 @@ class Running:
 
     async def end(self) -> None:
         self.stop.set()
-        await asyncio.wait_for(self.task, 15.0)
+        await asyncio.wait_for(self.task, PATIENCE_S)
 
 
 @asynccontextmanager
@@ -265,12 +261,3 @@ async def equalizing(configuration: EqualizerSettings, folder: Path) -> AsyncIte
     finally:
         if not equalizer.task.done():
             await equalizer.end()
-
-
-async def until(condition: Callable[[], object], timeout_s: float = 15.0) -> None:
-    try:
-        async with asyncio.timeout(timeout_s):
-            while not condition():
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        raise AssertionError("it did not happen in time") from None

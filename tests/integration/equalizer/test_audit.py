@@ -16,8 +16,8 @@ from tests.integration.equalizer.actors import (
     equalizing,
     running,
     settings,
-    until,
 )
+from tests.patience import until
 from zeroloop.main import main
 
 pytestmark = pytest.mark.broker

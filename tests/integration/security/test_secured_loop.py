@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from broker import find_mosquitto, free_port
+from broker import find_mosquitto
 from schemas import topics
 from schemas.messages import Event, LoopBalance, Severity
 from schemas.settings import BrokerSettings
@@ -18,6 +18,8 @@ from schemas.topics import ChannelTopic, LoopTopic
 from tests.acceptance.hall import EQUALIZER, STATION, Watcher, channel, power
 from tests.authorities import Hall, make_hall
 from tests.pages import fetched
+from tests.patience import PATIENCE_S
+from tests.ports import free_port
 from tests.processes import end
 from transport.credentials import resolved
 from transport.session import Session
@@ -40,7 +42,7 @@ async def zeroloop(folder: Path, *words: str) -> tuple[int, str]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    output, _ = await asyncio.wait_for(process.communicate(), 30.0)
+    output, _ = await asyncio.wait_for(process.communicate(), 2 * PATIENCE_S)
     return process.returncode or 0, output.decode()
 
 
@@ -50,7 +52,7 @@ class Secured:
     def __init__(self, folder: Path, hall: Hall) -> None:
         self.folder = folder
         self.hall = hall
-        self.metrics_port = free_port("127.0.0.1", 0)
+        self.metrics_port = free_port()
         self.processes: list[subprocess.Popen[bytes]] = []
         self.watcher = Watcher()
         self.session = Session(
@@ -100,7 +102,7 @@ class Secured:
         balance = self.watcher.last(LoopBalance, topics.loop_topic("main", LoopTopic.BALANCE))
         return float("nan") if balance is None else balance.total_power_w
 
-    async def until(self, condition: Callable[[], object], what: str, timeout_s: float = 40.0) -> None:
+    async def until(self, condition: Callable[[], object], what: str, timeout_s: float = 2 * PATIENCE_S) -> None:
         end_s = time.monotonic() + timeout_s
         while not condition():
             if time.monotonic() > end_s:
@@ -114,7 +116,7 @@ class Secured:
 
 @pytest.fixture
 def secured(tmp_path: Path) -> Iterator[Secured]:
-    hall = make_hall(tmp_path / "credentials", free_port(preferred=0), loop="main")
+    hall = make_hall(tmp_path / "credentials", free_port(), loop="main")
     hall.let_in("station", "load")
     hall.let_in("station", "battery", days=10.0)
     hall.let_in("equalizer", "hall-a")
@@ -132,6 +134,7 @@ async def test_a_loop_whose_members_know_nothing_but_their_one_file_balances_obe
     folder = secured.folder
     watching = asyncio.create_task(secured.session.run(), name="watching")
     try:
+        await secured.until(lambda: secured.session.connected, "the page is connected")
         equalizer = secured.equalizer()
         secured.station("load", channel("1", power(12000.0, 600.0)))
         secured.station("battery", channel("1"))
@@ -141,6 +144,7 @@ async def test_a_loop_whose_members_know_nothing_but_their_one_file_balances_obe
         code, said = await zeroloop(folder, "equalize", "battery", "1", *anna)
         assert code == 0, said
         await secured.until(lambda: abs(secured.total_w) < 500.0, "the loop is balanced")
+        await secured.until(lambda: "certificate_expiry" in [event.code for event in secured.events], "a warning")
         expiring = [event for event in secured.events if event.code == "certificate_expiry"]
         assert [(event.source, event.severity) for event in expiring] == [("station/battery", Severity.WARNING)]
         assert "our certificate expires in 10.0 days" in expiring[0].text
@@ -159,7 +163,7 @@ async def test_a_loop_whose_members_know_nothing_but_their_one_file_balances_obe
             ]
             assert float(line.rpartition(" ")[2]) > 800 * 86400
         equalizer.terminate()
-        assert await asyncio.to_thread(equalizer.wait, 20.0) == 0
+        assert await asyncio.to_thread(equalizer.wait, PATIENCE_S) == 0
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)

@@ -27,6 +27,7 @@ from station.drivers.protocol import (
     Sample,
 )
 from station.service import StationService
+from tests.patience import PATIENCE_S, settled
 from transport.session import Session
 
 ROOT = "zeroloop/v1/main"
@@ -125,7 +126,7 @@ class Witness:
         self, leaf: str, matches: Callable[[dict[str, Any]], bool] = lambda _body: True, *, since: int = 0
     ) -> Heard:
         """Wait for a message."""
-        deadline_s = time.monotonic() + 8.0
+        deadline_s = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline_s:
             found = next((one for one in self.of(leaf, since=since) if one.payload and matches(one.body)), None)
             if found is not None:
@@ -159,10 +160,7 @@ def listen(place: BrokerSettings) -> Listen:
             clock=time.monotonic,
         )
         task = asyncio.create_task(session.run(), name="witness")
-        deadline_s = time.monotonic() + 5.0
-        while not session.connected and time.monotonic() < deadline_s:
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.05)
+        await settled(session)
         try:
             yield Witness(session, heard)
         finally:

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from broker.ports import free_port
 from broker.run import RunningBroker, start
 from schemas.settings import BrokerSettings, parse
 from station.config import StationSettings
 from station.discovery import DiscoveryRequest
 from station.service import StationService
 from tests.integration.station.conftest import ANNOUNCEMENT, ObedientDriver
+from tests.patience import PATIENCE_S, until
+from tests.ports import free_port
 from transport.session import Session
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
@@ -46,23 +47,17 @@ async def watching(port: int) -> AsyncIterator[tuple[Session, list[str]]]:
         on_connected=lambda: session.subscribe((f"{ROOT}/station/s1/status", 1)),
         clock=time.monotonic,
     )
-    await session.connect_once(5.0)
+    await session.connect_once(PATIENCE_S)
     try:
         yield session, boots
     finally:
         await session.close()
 
 
-async def until(condition: object, timeout_s: float = 60.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not condition():  # type: ignore[operator]
-            await asyncio.sleep(0.05)
-
-
 async def test_it_looks_again_and_a_namesake_that_it_meets_there_does_not_end_it(
     broker: RunningBroker, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    moved = free_port("127.0.0.1", 0)
+    moved = free_port()
     cache = tmp_path / "state" / "connection.json"
     cache.parent.mkdir()
     cache.write_text(
@@ -97,7 +92,7 @@ async def test_it_looks_again_and_a_namesake_that_it_meets_there_does_not_end_it
         assert json.loads(cache.read_text())["port"] == moved
     finally:
         stop.set()
-        await asyncio.wait_for(task, 15.0)
+        await asyncio.wait_for(task, PATIENCE_S)
 
 
 async def speak(session: Session) -> None:

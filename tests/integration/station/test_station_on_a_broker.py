@@ -8,15 +8,17 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
 
-from broker.ports import free_port
 from broker.run import RunningBroker, start
 from station.drivers.protocol import ConstantPower, DeviceFaultError, Off, TransientDriverError
 from station.errors import DuplicateStationError, StateFolderError
 from tests.integration.station.conftest import ANNOUNCEMENT
+from tests.patience import PATIENCE_S, until
+from tests.ports import free_port
 
 pytestmark = pytest.mark.broker
 
@@ -50,6 +52,11 @@ def echoed(seq: int, result: str = "applied") -> Callable[[dict[str, Any]], bool
     return matches
 
 
+def gaps_s(heard: list[Any]) -> list[float]:
+    """Return what lies between messages, by the station's own clock: on their way, several may be held up."""
+    return [b.body["unix_time_s"] - a.body["unix_time_s"] for a, b in pairwise(heard)]
+
+
 def remembered(tmp_path: Path) -> dict[str, Any]:
     return dict(json.loads((tmp_path / "state" / "channels.json").read_text())["channels"])
 
@@ -59,26 +66,28 @@ async def test_a_station_says_who_it_is_and_every_channel_speaks_in_every_period
 ) -> None:
     async with listen() as witness, start_station(channels=3, boot_id="9f2c61d0"):
         await witness.hear(STATUS)
-        await asyncio.sleep(2.0)
+        for channel in "123":
+            await witness.hear(f"channel/{channel}/telemetry", lambda body: body["seq"] == 11)
     status = witness.of(STATUS)[0].body
     assert (status["status"], status["boot_id"], status["channels"]) == ("online", "9f2c61d0", ["1", "2", "3"])
     for channel in "123":
         seqs = [one.body["seq"] for one in witness.of(f"channel/{channel}/telemetry")]
         assert seqs == list(range(1, len(seqs) + 1))
-        assert 9 <= len(seqs) <= 14
+        assert median(gaps_s(witness.of(f"channel/{channel}/telemetry"))) == pytest.approx(0.2, abs=0.05)
 
 
 async def test_status_and_telemetry_wait_retained_for_whoever_comes_later(
     start_station: StartStation, listen: Listen
 ) -> None:
-    async with start_station(), listen() as witness:
-        await asyncio.sleep(1.5)
+    async with listen() as witness, start_station():
+        await witness.hear(STATUS)
+        await witness.hear(f"{FIRST}/plan")
+        await witness.hear(f"{FIRST}/telemetry")
         async with listen() as late:
             telemetry = await late.hear(f"{FIRST}/telemetry")
             status = await late.hear(STATUS)
         assert telemetry.retained
         assert status.retained
-        assert witness.of(f"{FIRST}/plan")
         assert not [one for one in late.heard if one.topic.endswith("/plan") and one.retained]
 
 
@@ -106,7 +115,8 @@ async def test_a_server_that_comes_later_hears_of_a_step_that_began_before_it(
         witness.say("server", ANNOUNCEMENT, retain=True)
         anew = await witness.hear(f"{FIRST}/plan", since=mark)
     ends_s = [one.body["segments"][1]["after_s"] for one in (first, anew)]
-    assert ends_s[0] - ends_s[1] == pytest.approx(anew.at_s - first.at_s, abs=0.5), "counted from when it is sent"
+    passed_s = anew.body["unix_time_s"] - first.body["unix_time_s"]
+    assert ends_s[0] - ends_s[1] == pytest.approx(passed_s, abs=0.5), "counted from when it is sent"
 
 
 async def test_a_new_step_is_planned_before_its_telemetry_and_told_at_once(
@@ -137,13 +147,17 @@ async def test_a_setpoint_acts_at_receipt_and_its_echo_comes_after_it_is_stored(
         assert (reply.body["id"], reply.body["result"]) == ("c1", "accepted")
         assert remembered(tmp_path)["1"]["equalizing"] is True
         telemetry = await witness.hear(f"{FIRST}/telemetry", equalizing)
-        sent_s = time.monotonic()
-        witness.say(f"{FIRST}/setpoint", setpoint(telemetry.body, -20000.0), qos=0)
-        echo = await witness.hear(f"{FIRST}/telemetry", echoed(1))
-        assert remembered(tmp_path)["1"] == {"equalizing": True, "epoch": 7, "server": "hall-a", "alarm": None}
-        acted_s = next(at_s for at_s, demand in station.driver.demands["1"] if demand == ConstantPower(-20000.0))
-    assert echo.body["equalization"]["last"]["expires_in_s"] > 25.0
-    assert acted_s - sent_s < 0.05
+        late_s = []
+        for seq in range(1, 10):
+            power_w = -20000.0 - seq
+            witness.say(f"{FIRST}/setpoint", setpoint(telemetry.body, power_w, seq=seq), qos=0)
+            telemetry = await witness.hear(f"{FIRST}/telemetry", echoed(seq))
+            assert remembered(tmp_path)["1"] == {"equalizing": True, "epoch": 7, "server": "hall-a", "alarm": None}
+            assert telemetry.body["equalization"]["last"]["expires_in_s"] > 15.0
+            acted_s = next(at_s for at_s, demand in station.driver.demands["1"] if demand == ConstantPower(power_w))
+            # The witness, in the same process, gets it from the broker with the station.
+            late_s.append(acted_s - witness.of(f"{FIRST}/setpoint")[-1].at_s)
+    assert median(late_s) < 0.02, "it waited for its next tick"
 
 
 async def test_a_repeated_command_gets_the_same_reply_and_an_unknown_one_a_refusal(
@@ -157,8 +171,8 @@ async def test_a_repeated_command_gets_the_same_reply_and_an_unknown_one_a_refus
             {"id": "c2", "action": "x"},
         ):
             witness.say(f"{FIRST}/command", body)
-        await witness.hear(f"{FIRST}/reply", lambda body: body["id"] == "c2")
-    first, again, unknown = (one.body for one in witness.of(f"{FIRST}/reply"))
+        await until(lambda: len(witness.of(f"{FIRST}/reply")) == 3)
+    first, again, unknown = sorted((one.body for one in witness.of(f"{FIRST}/reply")), key=lambda body: body["id"])
     assert first == again
     assert (unknown["result"], unknown["reason"]) == ("rejected", "unknown_action")
 
@@ -168,10 +182,10 @@ async def test_what_arrives_retained_is_dropped_and_counted(start_station: Start
         witness.say(f"{FIRST}/command", {"id": "old", "action": "equalize"}, retain=True)
         telemetry = {"boot_id": "9f2c61d0", "seq": 1}
         witness.say(f"{FIRST}/setpoint", setpoint(telemetry, 5000.0), retain=True)
-        await witness.session.flush(2.0)
+        await witness.session.flush(PATIENCE_S)
         async with start_station(boot_id="9f2c61d0") as station:
             await witness.hear(f"{FIRST}/telemetry", lambda body: body["seq"] > 5)
-            assert station.service.tally.malformed == {"unexpected_retain": 2}
+            await until(lambda: station.service.tally.malformed == {"unexpected_retain": 2})
     assert not witness.of(f"{FIRST}/reply")
 
 
@@ -188,7 +202,7 @@ async def test_what_is_malformed_is_counted_logged_once_and_answered_where_it_ha
             witness.say("station/s1/channel/99/command", {"id": "c9", "action": "stop"})
             reply = await witness.hear(f"{FIRST}/reply")
         assert (reply.body["id"], reply.body["reason"]) == ("half", "malformed")
-        assert station.service.tally.malformed == {"not_json": 2, "wrong_type": 1, "missing_key": 2}
+        await until(lambda: station.service.tally.malformed == {"not_json": 2, "wrong_type": 1, "missing_key": 2})
         assert not station.task.done()
     assert sum("message_dropped" in line and "/setpoint" in line for line in caplog.messages) == 1
 
@@ -208,7 +222,7 @@ async def test_a_clean_stop_ramps_to_zero_says_so_and_keeps_the_mode(
     start_station: StartStation, listen: Listen, tmp_path: Path
 ) -> None:
     async with listen() as witness:
-        async with start_station(ramp_w_per_s=20000.0) as station:
+        async with start_station(ramp_w_per_s=10000.0) as station:
             await witness.hear(f"{FIRST}/telemetry")
             witness.say(f"{FIRST}/command", {"id": "c1", "action": "equalize"})
             telemetry = await witness.hear(f"{FIRST}/telemetry", equalizing)
@@ -217,12 +231,13 @@ async def test_a_clean_stop_ramps_to_zero_says_so_and_keeps_the_mode(
             await station.end()
             demands = [(at_s, demand.power_w) for at_s, demand in station.driver.demands["1"] if demand != Off()]
             assert not station.driver.is_open
-        await asyncio.sleep(0.2)
+        await witness.hear(STATUS, lambda body: body["status"] == "offline")
     falling = demands[[power_w for _, power_w in demands].index(10000.0) :]
     assert [power_w for _, power_w in falling] == sorted((power_w for _, power_w in falling), reverse=True)
     assert len(falling) > 3
-    steepest_w_per_s = max((was_w - is_w) / (to_s - from_s) for (from_s, was_w), (to_s, is_w) in pairwise(falling))
-    assert steepest_w_per_s < 1.5 * 20000.0
+    steps = [(was_w - is_w, to_s - from_s) for (from_s, was_w), (to_s, is_w) in pairwise(falling)]
+    assert max(step_w for step_w, _ in steps) <= 0.5 * 10000.0, "after a hold-up no more than half a second of the ramp"
+    assert median(step_w / took_s for step_w, took_s in steps) < 1.5 * 10000.0
     last_telemetry, last_status = witness.of(f"{FIRST}/telemetry")[-1], witness.of(STATUS)[-1]
     assert last_telemetry.body["power_w"] == 0.0
     assert last_status.body["status"] == "offline"
@@ -242,12 +257,12 @@ async def test_the_mode_and_the_epoch_survive_a_restart_which_begins_at_zero(
             witness.say(f"{FIRST}/setpoint", setpoint(telemetry.body, 9000.0), qos=0)
             await witness.hear(f"{FIRST}/telemetry", echoed(1))
             await station.end()
-        mark = len(witness.heard)
-        async with start_station() as station:
-            telemetry = await witness.hear(f"{FIRST}/telemetry", equalizing, since=mark)
+        async with start_station(boot_id="second") as station:
+            telemetry = await witness.hear(f"{FIRST}/telemetry", lambda body: body["boot_id"] == "second")
+            assert equalizing(telemetry.body)
             assert telemetry.body["power_w"] == 0.0
             witness.say(f"{FIRST}/setpoint", setpoint(telemetry.body, 9000.0, epoch=6), qos=0)
-            echo = await witness.hear(f"{FIRST}/telemetry", echoed(1, "rejected"), since=mark)
+            echo = await witness.hear(f"{FIRST}/telemetry", echoed(1, "rejected"))
             assert echo.body["equalization"]["last"]["reason"] == "stale_epoch"
             assert station.service.tally.setpoints == {"stale_epoch": 1}
 
@@ -267,7 +282,7 @@ async def test_a_second_station_of_the_same_id_refuses_to_start_and_the_first_go
         await witness.hear(f"{FIRST}/telemetry")
         async with start_station(boot_id="second", folder="elsewhere") as second:
             with pytest.raises(DuplicateStationError, match=r"'s1' is running already in loop main \(boot first"):
-                await asyncio.wait_for(second.task, 10.0)
+                await asyncio.wait_for(second.task, PATIENCE_S)
             assert not second.driver.is_open
         assert not first.task.done()
         mark = len(witness.heard)
@@ -279,10 +294,10 @@ async def test_a_second_process_on_the_state_folder_never_touches_the_equipment(
     start_station: StartStation,
 ) -> None:
     async with start_station() as first:
-        await asyncio.sleep(0.3)
+        await until(lambda: first.driver.is_open)
         async with start_station() as second:
             with pytest.raises(DuplicateStationError, match=r"state_dir: another station works with the folder"):
-                await asyncio.wait_for(second.task, 1.0)
+                await asyncio.wait_for(second.task, PATIENCE_S)
             assert second.driver.calls == []
         assert not first.task.done()
 
@@ -293,7 +308,7 @@ async def test_a_state_folder_that_cannot_be_written_to_ends_the_start_before_th
     (tmp_path / "state").write_text("a file is in the way")
     async with start_station() as station:
         with pytest.raises(StateFolderError, match=r"state_dir: .*/state cannot be written to: ") as caught:
-            await asyncio.wait_for(station.task, 1.0)
+            await asyncio.wait_for(station.task, PATIENCE_S)
         assert station.driver.calls == []
     assert "\n" not in str(caught.value)
 
@@ -304,7 +319,7 @@ async def test_the_status_of_a_crashed_station_does_not_keep_its_successor_out(
     async with listen() as witness:
         crashed = {"status": "online", "boot_id": "0ld", "version": "1", "driver": "x", "channels": ["1"]}
         witness.say(STATUS, crashed | {"on_lost": "continue", "unix_time_s": 0.0}, retain=True)
-        await witness.session.flush(2.0)
+        await witness.session.flush(PATIENCE_S)
         async with start_station(boot_id="new"):
             await witness.hear(STATUS, lambda body: body["boot_id"] == "new")
 
@@ -339,9 +354,8 @@ async def test_a_station_without_a_broker_runs_its_program_and_ends_when_told(
 ) -> None:
     broker.kill()
     async with start_station(more=PROGRAM) as station:
-        await asyncio.sleep(0.6)
-        assert any(demand != Off() for _, demand in station.driver.demands["1"])
-        await asyncio.wait_for(station.end(), 5.0)
+        await until(lambda: any(demand != Off() for _, demand in station.driver.demands["1"]))
+        await asyncio.wait_for(station.end(), PATIENCE_S)
 
 
 async def test_equipment_that_fails_trips_its_channel_and_no_other(
@@ -367,12 +381,11 @@ async def test_a_bus_that_stumbles_is_no_alarm(start_station: StartStation, list
     async with listen() as witness, start_station() as station:
         await witness.hear(f"{FIRST}/telemetry")
         station.driver.failures["1"] = TransientDriverError("no answer")
-        await asyncio.sleep(0.5)
+        await until(lambda: station.service.tally.driver_errors["transient"] >= 3)
         del station.driver.failures["1"]
         mark = len(witness.heard)
         telemetry = await witness.hear(f"{FIRST}/telemetry", since=mark)
         assert telemetry.body["alarm"] is None
-        assert station.service.tally.driver_errors["transient"] >= 3
 
 
 async def test_a_damaged_memory_starts_safe_is_told_and_kept_aside(
@@ -397,15 +410,15 @@ async def test_a_differing_telemetry_period_is_logged_and_kept(
         witness.say("server", ANNOUNCEMENT, retain=True)
         witness.say("server", ANNOUNCEMENT, retain=True)
         await witness.hear("server")
+        await until(lambda: station.service._link.server_online)
         await witness.hear(f"{FIRST}/telemetry", since=len(witness.heard))
-        assert station.service._link.server_online
     assert sum("telemetry_period_differs own_s=0.2 server_s=1" in line for line in caplog.messages) == 1
 
 
 async def test_the_metrics_are_served_while_the_station_runs(
     start_station: StartStation, listen: Listen, promtool: Callable[[str], str]
 ) -> None:
-    port = free_port(preferred=0)
+    port = free_port()
     tables = f"[telemetry]\nperiod_s = 0.2\n[metrics]\nport = {port}"
     async with listen() as witness, start_station(channels=2, tables=tables, more=PROGRAM):
         await witness.hear("channel/2/telemetry")
@@ -436,14 +449,18 @@ async def test_256_channels_hold_their_period_on_one_core(start_station: StartSt
     async with listen() as witness, start_station(channels=256, tables="[telemetry]\nperiod_s = 1.0"):
         await witness.hear("channel/256/telemetry")
         mark, began_s, used_s = len(witness.heard), time.monotonic(), time.process_time()
+        by_channel: dict[str, list[Any]] = {}
+
+        def all_have_spoken() -> bool:
+            by_channel.clear()
+            for one in witness.of("/telemetry", since=mark):
+                by_channel.setdefault(one.topic, []).append(one)
+            return len(by_channel) == 256 and all(len(heard) > 6 for heard in by_channel.values())
+
         await asyncio.sleep(6.0)
         load = (time.process_time() - used_s) / (time.monotonic() - began_s)
-        by_channel: dict[str, list[float]] = {}
-        for one in witness.of("/telemetry", since=mark):
-            by_channel.setdefault(one.topic, []).append(one.at_s)
-    assert len(by_channel) == 256
-    assert all(5 <= len(times_s) <= 7 for times_s in by_channel.values())
-    gaps_s = [b - a for times_s in by_channel.values() for a, b in pairwise(times_s)]
-    assert sorted(gaps_s)[len(gaps_s) // 2] == pytest.approx(1.0, abs=0.05)
-    assert max(gaps_s) < 2.0
+        await until(all_have_spoken)
+    by_time = [gaps_s(heard) for heard in by_channel.values()]
+    assert median(gap_s for gaps in by_time for gap_s in gaps) == pytest.approx(1.0, abs=0.05)
+    assert max(median(gaps) for gaps in by_time) < 1.5, "one has less than its share"
     assert load < 0.8, "the witness that hears all of it runs in the same process"

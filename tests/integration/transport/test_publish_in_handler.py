@@ -7,6 +7,7 @@ import pytest
 
 from broker.run import RunningBroker
 from schemas.settings import BrokerSettings
+from tests.patience import PATIENCE_S, settled
 from transport.session import Session
 
 pytestmark = pytest.mark.broker
@@ -28,14 +29,15 @@ async def test_a_handler_answers_a_command_at_both_qualities_of_service(broker: 
         clock=time.monotonic,
     )
     try:
-        await servant.connect_once(5.0)
+        await servant.connect_once(PATIENCE_S)
         servant.subscribe(("command", 1))
-        await master.connect_once(5.0)
+        await master.connect_once(PATIENCE_S)
         master.subscribe(("answer/+", 1))
-        await asyncio.sleep(0.2)
+        await settled(servant)
+        await settled(master)
 
         master.publish("command", b"", qos=1)
-        async with asyncio.timeout(5.0):
+        async with asyncio.timeout(PATIENCE_S):
             heard = {await answers.get(), await answers.get()}
         assert heard == {"answer/0", "answer/1"}
     finally:

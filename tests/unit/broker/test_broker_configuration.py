@@ -12,6 +12,7 @@ from broker import embedded, mosquitto
 from broker.ports import free_port, is_free, refusal
 from broker.programs import find_embedded
 from schemas.codec import MAX_PAYLOAD_BYTES
+from tests import ports
 
 SHARED_LIMITS = (
     "message_size_limit",
@@ -96,9 +97,9 @@ def test_the_embedded_broker_opens_nothing_but_mqtt_beyond_the_loopback() -> Non
 
 def test_the_preferred_port_is_taken_while_it_is_free_and_another_where_it_is_not() -> None:
     with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
+        taken = ports.free_port()
+        other.bind(("127.0.0.1", taken))
         other.listen()
-        taken = other.getsockname()[1]
         assert not is_free("127.0.0.1", taken)
         assert refusal("127.0.0.1", taken) == f"port {taken} on 127.0.0.1 is taken by another program"
         assert free_port("127.0.0.1", preferred=taken) != taken
