@@ -1,6 +1,5 @@
 """What balancing has cost and saved so far, and why: energy, the split of what was left over, and the regret."""
 
-from dataclasses import replace
 from types import MappingProxyType
 
 from equalizer.control import energy, residual
@@ -12,6 +11,7 @@ from equalizer.control.step import in_force
 from equalizer.ledger import SavedAccount
 from equalizer.metrics import Counters
 from schemas.messages import EnergyAccount, Phase
+from schemas.values import replace
 
 
 class Account:

@@ -4,7 +4,6 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from math import isfinite
 from types import MappingProxyType
 
@@ -23,6 +22,7 @@ from equalizer.ledger import SavedAccount, StandingOrders
 from equalizer.metrics import Counters
 from equalizer.voice import Standpoint, Voice
 from schemas.messages import Basis, LastDecision, LoopBalance, Phase, Setpoint, SetpointStep
+from schemas.values import replace
 
 _LOG = logging.getLogger(__name__)
 

@@ -1,7 +1,5 @@
 """Channels taken over as they are found, without a step, and remembered when they leave. Powers in W, signed."""
 
-from dataclasses import replace
-
 from equalizer.control.holds import (
     ANSWER_PERIODS,
     SAME_W,
@@ -21,6 +19,7 @@ from equalizer.control.settings import LEAD_S, LOCK_MARGIN_S, ControlSettings
 from equalizer.control.state import NEVER_S, Hold, Level
 from equalizer.control.travel import abreast, arrived
 from schemas.messages import SetpointResult
+from schemas.values import replace
 
 OLDEST_BASIS_S = 15.0
 """A station obeys no order on telemetry that is older (contract); from then on, its lease runs."""

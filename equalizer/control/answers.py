@@ -1,7 +1,5 @@
 """What a channel's telemetry says to what it was asked, or fails to say. Powers in W, signed."""
 
-from dataclasses import replace
-
 from equalizer.control.adoption import adopt
 from equalizer.control.delivery import delivering
 from equalizer.control.holds import (
@@ -20,6 +18,7 @@ from equalizer.control.settings import LOCK_MARGIN_S, ControlSettings
 from equalizer.control.state import Hold, Level
 from equalizer.control.travel import abreast, arrived, timed
 from schemas.messages import SetpointEcho, SetpointResult
+from schemas.values import replace
 
 TRIES = 4
 """After so many repetitions without an answer a change is given up, and so is the channel, until it answers."""

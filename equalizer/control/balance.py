@@ -1,7 +1,6 @@
 """What the load asks of the equalization channels, and which changes to make of it."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from math import inf
 
 from equalizer.control import holds as channel
@@ -16,6 +15,7 @@ from equalizer.control.state import NEVER_S, ControlState, Hold, Look
 from equalizer.control.surprise import UNSURPRISED, worth_w
 from equalizer.control.turns import turns
 from schemas.messages import Policy
+from schemas.values import replace
 
 PERSIST_S = 1.0
 """A mismatch that what is announced and sent ahead ends by itself within this time is none."""

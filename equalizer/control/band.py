@@ -9,13 +9,14 @@ they are spent on a load that will have moved on. Both are measured on the unann
 - Budget: if the load moves by m within the delay, K levels a delay follow it to within m / 2(K + 1) at best.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf, isfinite, log, sqrt
 from statistics import median
 
 from equalizer.config import FIRST_ENGAGE_W
 from equalizer.control.image import LoopImage
 from equalizer.control.settings import RELEASE_RATIO, ControlSettings
+from schemas.values import replace
 
 SAMPLES = 180
 LEAST = 30

@@ -1,7 +1,7 @@
 """A balancing cycle's workplace: the image, what is made of it, and what becomes of the channels' holds."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from math import inf, isfinite
 from types import MappingProxyType
@@ -14,6 +14,7 @@ from equalizer.control.lookahead import Move, Unit
 from equalizer.control.reasons import Reason
 from equalizer.control.settings import ControlSettings
 from equalizer.control.state import NEVER_S, ControlState, Hold, Readout
+from schemas.values import replace
 
 CLEAR_S = 0.25
 """A channel takes a sign so long after another has left the opposite one: messages travel differently long."""

@@ -1,11 +1,10 @@
 """Channels that do not what they say they apply: saturated, and tried again ever more seldom. Powers in W, signed."""
 
-from dataclasses import replace
-
 from equalizer.control.holds import DELIVERY_RATIO, allowed_error_w, clipped_w, cut, unlock_s
 from equalizer.control.image import EqualizationView
 from equalizer.control.settings import ControlSettings
 from equalizer.control.state import Cap, Hold
+from schemas.values import replace
 
 DELIVERY_S = 10.0
 DELIVERY_AGAIN_S = 2.0

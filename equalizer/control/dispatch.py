@@ -1,13 +1,12 @@
 """Which orders go out: the changes, and what must be said again."""
 
-from dataclasses import replace
-
 from equalizer.control import delivery
 from equalizer.control import holds as channel
 from equalizer.control.cycle import Cycle
 from equalizer.control.reasons import Reason
 from equalizer.control.state import Order
 from schemas.messages import Basis
+from schemas.values import replace
 
 
 def renew(cycle: Cycle) -> None:

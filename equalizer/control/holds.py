@@ -1,6 +1,5 @@
 """What each equalization channel has been asked, held against what its telemetry shows. Powers in W, signed."""
 
-from dataclasses import replace
 from math import inf, isfinite
 
 from equalizer.control.allocation import Slot
@@ -8,6 +7,7 @@ from equalizer.control.image import EqualizationView
 from equalizer.control.settings import LOCK_MARGIN_S, ControlSettings
 from equalizer.control.state import NEVER_S, Hold, Level
 from schemas.messages import SetpointResult, SetpointStep
+from schemas.values import replace
 
 BASIS_MAX_S = 10.0
 """A channel whose newest telemetry is older takes no setpoint: the station would reject it at 15 s."""

@@ -8,7 +8,7 @@ unbalanced is what a look begins with, where there is none yet that could be mad
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf
 from statistics import fmean
 from typing import TypeAlias
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from equalizer.control.allocation import MIDDLE_SOC_RATIO, Slot, allocate
 from equalizer.control.image import ChannelKey, LoadEdge
 from equalizer.control.settings import LOCK_MARGIN_S, ControlSettings
+from schemas.values import replace
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Flags: TypeAlias = npt.NDArray[np.bool_]

@@ -5,8 +5,6 @@ loop is in band, nothing is announced within the delay, and another channel stay
 a power may have the sign opposite to the other channels'.
 """
 
-from dataclasses import replace
-
 from equalizer.control import holds as channel
 from equalizer.control.allocation import MIDDLE_SOC_RATIO
 from equalizer.control.cycle import Cycle
@@ -15,6 +13,7 @@ from equalizer.control.lookahead import Unit
 from equalizer.control.reasons import Reason
 from equalizer.control.state import NEVER_S, ControlState
 from schemas.messages import Phase
+from schemas.values import replace
 
 WORTH_RATIO = 0.02
 """A battery that is no further off the middle is left alone."""

@@ -1,9 +1,10 @@
 """When to correct: what must stand before it counts (confirm), and the hysteresis. All powers signed, in W."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import median
 
 from equalizer.control.settings import ControlSettings
+from schemas.values import replace
 
 NEWEST_SAMPLES = 3
 """What an imbalance is now is the median of so many samples, not the last noisy one."""

@@ -1,6 +1,5 @@
 """One decision: `step(state, image, settings, now_s) -> (state, Decision)`, and what operators ask of the control."""
 
-from dataclasses import replace
 from math import inf, isfinite
 from types import MappingProxyType
 
@@ -21,6 +20,7 @@ from equalizer.control.state import NOTHING_READ, ControlState, Decision, Hold, 
 from equalizer.control.surprise import advance as advance_surprise
 from equalizer.control.trim import advance as advance_trim
 from schemas.messages import Basis, Phase, Policy, SetpointStep
+from schemas.values import replace
 
 AT_REST_W = 1.0
 """A channel that applies less is at 0 W."""

@@ -12,11 +12,12 @@ it comes to that again within the delay. The form was found by trial on recorded
 channels kept delays of 10 to 20 s: there, any factor between 1 and 2.5 does.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf, isfinite, sqrt
 
 from equalizer.control.image import LoopImage
 from equalizer.control.settings import ControlSettings
+from schemas.values import replace
 
 WORTH_RATIO = 1.5
 MEMORY_S = 300.0

@@ -1,12 +1,12 @@
 """What an order takes to travel, and which order an echo answers."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from equalizer.control.holds import echo_of, has_run_out
 from equalizer.control.image import EqualizationView
 from equalizer.control.settings import ControlSettings
 from equalizer.control.state import Hold
+from schemas.values import replace
 
 TRIPS = 32
 OUTLIERS = 2

@@ -6,12 +6,13 @@ meter is known to be later), however long ago that is by now; and the median of 
 that the meter shows 2 s late is not followed either.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf, isfinite
 from statistics import median
 
 from equalizer.control.image import LoopImage
 from equalizer.control.settings import ControlSettings
+from schemas.values import replace
 
 CYCLE_S = 1.0
 READINGS = 9

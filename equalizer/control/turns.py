@@ -5,9 +5,10 @@ leaves the channels able to answer more. Pure; powers in W.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from equalizer.control.lookahead import SAME_W, Move, Unit, charge_ratio, range_w
+from schemas.values import replace
 
 EVEN_RATIO = 0.2
 """Nobody opposes another, so a load that falls is followed by those only that carry power: what one channel carries

@@ -1,8 +1,9 @@
 """What an operator may ask of a channel, and the one reply to it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from schemas.messages import ChannelAction, ChannelCommand, Reply, ReplyReason, ReplyResult, Severity, Values
+from schemas.values import replace
 from station.channel import moves
 from station.channel.due import outputs
 from station.channel.outcome import ChannelEvent, Outputs

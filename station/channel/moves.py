@@ -1,8 +1,7 @@
 """The moves from one state to another, each with all that it brings with it."""
 
-from dataclasses import replace
-
 from schemas.messages import Alarm
+from schemas.values import replace
 from station.channel.outcome import Remembered
 from station.channel.program import begin, demand
 from station.channel.state import OFF, ChannelState, Pending

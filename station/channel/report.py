@@ -1,8 +1,7 @@
 """What a channel says of itself: telemetry and plan."""
 
-from dataclasses import replace
-
 from schemas.messages import ChannelPlan, ChannelTelemetry, Equalization, PlanSegment, SetpointEcho, StepType
+from schemas.values import replace
 from station.channel.lease import note_sent
 from station.channel.limits import derate
 from station.channel.plan import HORIZON_S, MOST_SEGMENTS, Forecast, foresee, nothing_happens, ramp_down

@@ -1,8 +1,7 @@
 """A setpoint's way into the channel."""
 
-from dataclasses import replace
-
 from schemas.messages import Setpoint, SetpointReason, SetpointResult, Severity, Values
+from schemas.values import replace
 from station.channel.due import outputs
 from station.channel.lease import Echo, Fence, Lease, decide, same_powers
 from station.channel.limits import clamp, derate

@@ -1,9 +1,9 @@
 """One tick of a channel: a sample in, the next demand out."""
 
-from dataclasses import replace
 from math import isfinite
 
 from schemas.messages import Alarm, AlarmCode, SetpointResult, Severity, Values, WorkStatus
+from schemas.values import replace
 from station.channel import moves
 from station.channel.commands import begin_pending
 from station.channel.due import flags, outputs
