@@ -28,6 +28,7 @@ from schemas.messages import (
 )
 from schemas.settings import BrokerSettings
 from schemas.topics import ChannelAddress, ChannelTopic, LoopAddress, LoopTopic, StatusAddress
+from tests.patience import PATIENCE_S, until
 from tests.ports import free_port
 from tests.processes import end
 from transport.session import Session
@@ -256,7 +257,7 @@ class Hall:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        output, _ = await asyncio.wait_for(process.communicate(), 30.0)
+        output, _ = await asyncio.wait_for(process.communicate(), 2 * PATIENCE_S)
         return process.returncode or 0, output.decode()
 
     def publish(self, topic: str, message: Message, *, qos: int = 1, retain: bool = False) -> None:
@@ -294,13 +295,12 @@ class Hall:
     def total_w(self) -> float:
         return float("nan") if self.balance is None else self.balance.total_power_w
 
-    async def until(self, condition: Callable[[], object], timeout_s: float = 20.0, *, what: str = "") -> None:
+    async def until(self, condition: Callable[[], object], timeout_s: float = PATIENCE_S, *, what: str = "") -> None:
         """Wait until a condition holds; fail with what the processes said."""
-        end_s = time.monotonic() + timeout_s
-        while not condition():
-            if time.monotonic() > end_s:
-                pytest.fail(f"not within {timeout_s:g} s: {what or condition}\n{self.story()}")
-            await asyncio.sleep(0.05)
+        try:
+            await until(condition, timeout_s, what=what)
+        except AssertionError as error:
+            pytest.fail(f"{error}\n{self.story()}")
 
     async def always(self, condition: Callable[[], object], seconds: float, *, what: str = "") -> None:
         """Fail as soon as a condition does not hold during the time."""

@@ -46,13 +46,14 @@ def test_a_rogue_at_full_speed_slows_the_loop_by_less_than_a_second(
 ) -> None:
     """A station of the hall sends the shortest messages that it may, as fast as TLS goes, from another computer."""
     found = measured("garbage", 12, tmp_path)
-    reactions = [float(value) for value in found["during_s"]]  # type: ignore[attr-defined]  # JSON
+    before, reactions = ([float(value) for value in found[when]] for when in ("before_s", "during_s"))  # type: ignore[attr-defined]  # JSON
     assert callable(record_property)
     record_property("reaction_p99_s", percentile(reactions, 0.99))
     sys.stdout.write(f"p50 {percentile(reactions, 0.5):.3f} s, p99 {percentile(reactions, 0.99):.3f} s\n")
     assert found["rogue_alive"]
     assert found["refused"]["talkers"] > 0, "it was faster than the rules allow"  # type: ignore[index]  # JSON
-    assert percentile(reactions, 0.9) < 1.0
+    # The computer may be slow by itself: the rogue is answerable for the difference.
+    assert percentile(reactions, 0.9) - percentile(before, 0.5) < 1.0
 
 
 @pytest.mark.root
@@ -80,7 +81,7 @@ def test_a_stranger_holds_so_many_sockets_and_no_more() -> None:
             assert listener.stdout.readline().strip() == "ready"
             run = subprocess.run(
                 [*inside(stranger), sys.executable, "-c", knocking],
-                capture_output=True, text=True, timeout=60, check=True,
+                capture_output=True, text=True, timeout=100, check=True,
             )  # fmt: skip
             counts = refused(server)
             listener.kill()
@@ -114,7 +115,7 @@ def test_thousands_of_idle_sockets_keep_nobody_out(hall: Hall, broker: RunningBr
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with ExitStack() as held:
         for _ in range(IDLE_SOCKETS):
-            held.enter_context(socket.create_connection(("127.0.0.1", hall.port), timeout=10.0))
+            held.enter_context(socket.create_connection(("127.0.0.1", hall.port), timeout=60.0))
         time.sleep(0.5)
         began_s = time.monotonic()
         assert hall.mosquitto_pub("s1", "-q", "1", "-t", STATUS, "-m", "x").returncode == 0
@@ -141,7 +142,7 @@ def test_a_length_of_256_mb_is_not_believed(hall: Hall, broker: RunningBroker, s
             links.append(held.enter_context(link))
             link.sendall(longest)
         for link in links:
-            link.settimeout(10.0)
+            link.settimeout(60.0)
             with suppress(ConnectionError, ssl.SSLError):
                 assert link.recv(100) == b"", "thrown out"
         assert resident_bytes(broker) - before_bytes < 50e6

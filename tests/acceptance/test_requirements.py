@@ -11,8 +11,9 @@ from schemas import topics
 from schemas.messages import ChannelPlan, Phase, Setpoint, SetpointResult, StepType, WorkStatus
 from schemas.topics import ChannelTopic
 from tests.acceptance.hall import BATTERY, Foreign, Hall, channel, power, rest
+from tests.patience import PATIENCE_S
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
 
 
 async def balanced_hall(hall: Hall, **control: float) -> None:
@@ -24,12 +25,12 @@ async def balanced_hall(hall: Hall, **control: float) -> None:
 
 
 def changes(hall: Hall, station: str, name: str) -> list[tuple[float, float]]:
-    """Return when each new power was sent to a channel, and which."""
-    sent = [(seen.at_s, seen.message.steps[0].power_w) for seen in hall.setpoints(station, name)]
+    """Return when each new power was sent to a channel, by the server's clock, and which."""
+    sent = [(seen.message.unix_time_s, seen.message.steps[0].power_w) for seen in hall.setpoints(station, name)]
     kept = sent[:1]
-    for at_s, power_w in sent[1:]:
+    for at_unix_time_s, power_w in sent[1:]:
         if abs(power_w - kept[-1][1]) > 1.0:
-            kept.append((at_s, power_w))
+            kept.append((at_unix_time_s, power_w))
     return kept
 
 
@@ -57,9 +58,10 @@ async def test_requirement_2_the_total_power_of_the_loop_tends_to_zero(hall: Hal
 
 async def test_requirement_3_a_delay_of_10_to_20_s_against_shaking(hall: Hall, foreign: Foreign) -> None:
     await balanced_hall(hall, delay_s=10.0, ttl_s=12.0)
-    stepped_s = foreign.set_power(20000.0)
+    stepped_s = time.time()
+    foreign.set_power(20000.0)
     await hall.always(lambda: abs(hall.power_w("eq", "1")) + abs(hall.power_w("eq", "2")) < 100.0, 9.0)
-    await hall.until(lambda: abs(hall.total_w()) < 500.0, 8.0)
+    await hall.until(lambda: abs(hall.total_w()) < 500.0)
     first = min(at_s for name in "12" for at_s, power_w in changes(hall, "eq", name) if abs(power_w) > 100.0)
     assert 9.5 < first - stepped_s < 12.5
 
@@ -102,6 +104,7 @@ async def test_requirement_5_energy_flows_both_ways_and_the_direction_changes_by
 
 async def test_requirement_6_every_channel_reaches_the_server_in_real_time(hall: Hall) -> None:
     hall.equalizer()
+    await hall.until(lambda: hall.announcement is not None)  # the program begins with the station
     hall.station("load", [channel("1", power(15000.0, 6.0) + ", " + rest(600.0))])
     await hall.until(lambda: hall.telemetry("load", "1") is not None and hall.telemetry("load", "1").power_w > 14500.0)
     working = hall.telemetry("load", "1")
@@ -178,7 +181,7 @@ async def test_requirement_8_an_equalization_channel_runs_the_step_working_condi
                 "epoch": 1,
                 "seq": seq,
                 "basis": {"boot_id": basis.boot_id, "seq": basis.seq},
-                "ttl_s": 2.0,
+                "ttl_s": 5.0,
                 "steps": [{"after_s": 0.0, "power_w": power_w}],
                 "unix_time_s": time.time(),
             }
@@ -199,10 +202,12 @@ async def test_requirement_9_a_station_finds_its_server_and_remembers_it(hall: H
     await hall.until(lambda: hall.announcement is not None)
     first = hall.station("eq", [channel("1", equalize=True)])
     await hall.until(lambda: hall.status("eq") is not None)
-    cached = json.loads((hall.folder / "state-eq" / "connection.json").read_text())
+    remembered = hall.folder / "state-eq" / "connection.json"
+    await hall.until(remembered.exists)
+    cached = json.loads(remembered.read_text())
     assert (cached["host"], cached["port"], cached["loop"]) == ("127.0.0.1", hall.broker.port, "main")
     first.terminate()
-    await asyncio.to_thread(first.wait, 15.0)
+    await asyncio.to_thread(first.wait, PATIENCE_S)
     assert first.returncode == 0
     boot_id = hall.status("eq").boot_id
     # The next start has no broker in its configuration: only its memory.

@@ -45,10 +45,11 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
 async def test_the_equalizer_feeds_its_watchdog_only_while_it_works(hall: Hall, manager: Manager) -> None:
     """READY once, a word a second that tells the state, silence while it hangs, and STOPPING before it leaves."""
     process = hall.equalizer(environment=manager.environment)
+    await hall.until(lambda: manager.listen() and len(manager.heard) > 1)
+    assert manager.heard[0] == "READY=1"
+    assert "STATUS=not connected" in manager.heard[1] or "STATUS=starting" in manager.heard[1]
     hall.station("s1", [channel("1", program=power(100.0, 600.0))])
     await hall.until(lambda: manager.listen() and any("STATUS=balancing" in text for text in manager.heard))
-    assert manager.heard[0] == "READY=1"
-    assert any("STATUS=not connected" in text or "STATUS=starting" in text for text in manager.heard)
     process.send_signal(signal.SIGSTOP)
     await asyncio.sleep(0.5)
     manager.listen()

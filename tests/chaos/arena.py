@@ -31,6 +31,7 @@ from schemas.messages import (
 from schemas.topics import ChannelTopic, LoopTopic
 from tests.acceptance.hall import BATTERY, Foreign, Hall
 from tests.chaos.equipment import fault_path, record_path
+from tests.chaos.registry import LOADED
 from transport.session import ConnectionFailedError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -113,12 +114,17 @@ class Pace:
         return self.ttl_s + LOAD_W / RAMP_W_PER_S + 2.0 * self.period_s + 4.0
 
     @property
+    def reply_s(self) -> float:
+        """From a command to its reply: what the contract promises, and what a loaded computer adds."""
+        return 2.0 if self is PRODUCT else 2.0 * LOADED
+
+    @property
     def settle_s(self) -> float:
         """From a change to a balanced loop."""
         return 2.0 * self.delay_s + 5.0 * self.period_s + 25.0
 
 
-QUICK = Pace(period_s=0.2, delay_s=1.5, ttl_s=5.0, refresh_s=0.5, patience=4.0)
+QUICK = Pace(period_s=0.5, delay_s=1.5, ttl_s=5.0, refresh_s=0.5, patience=4.0)
 PRODUCT = Pace(period_s=1.0, delay_s=15.0, ttl_s=30.0, refresh_s=5.0, patience=2.0)
 """The defaults."""
 
@@ -145,15 +151,27 @@ class Equipment:
     @property
     def power_w(self) -> float:
         """The true power now; not a number before there is any."""
-        if not self.record.exists() or self.record.stat().st_size == 0:
-            return math.nan
+        newest = self._newest()
+        return float(newest[1]) if newest else math.nan
+
+    @property
+    def asked_s(self) -> float:
+        """The time of what it was asked last; minus infinity before there is any."""
+        newest = self._newest()
+        return float(newest[0]) if newest else -math.inf
+
+    def _newest(self) -> list[bytes]:
+        if not self.record.exists():
+            return []
         with self.record.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 200))
-            return float(file.read().splitlines()[-1].split()[1])
+            # What comes behind the last end of a line is being written.
+            lines = file.read().rpartition(b"\n")[0].splitlines()
+            return lines[-1].split() if lines else []
 
     def history(self) -> list[tuple[float, float, float | None]]:
         """When, the true power, and the power that was asked for."""
-        lines = [line.split() for line in self.record.read_text().splitlines()]
+        lines = [line.split() for line in self.record.read_text().rpartition("\n")[0].splitlines()]
         return [(float(at), float(power), None if asked == "-" else float(asked)) for at, power, asked in lines]
 
     def check(self, *, follows: bool) -> None:

@@ -13,6 +13,7 @@ from schemas.topics import ChannelTopic, LoopTopic
 from tests.chaos.arena import Arena
 from tests.chaos.disk import small_disk
 from tests.chaos.registry import Measured, fault
+from tests.patience import PATIENCE_S
 from transport.session import Session
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(400)]
@@ -67,7 +68,7 @@ async def retained(arena: Arena, wanted: dict[str, type[Message]]) -> dict[str, 
         on_connected=lambda: newcomer.subscribe((f"{topics.ROOT}/#", 1)),
         clock=time.monotonic,
     )
-    await newcomer.connect_once(5.0)
+    await newcomer.connect_once(PATIENCE_S)
     await arena.until(lambda: found.keys() == wanted.keys(), what="everything retained")
     await newcomer.close()
     return found

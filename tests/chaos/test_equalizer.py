@@ -11,6 +11,7 @@ from schemas.messages import Phase, Presence
 from tests.chaos.arena import LOAD_W, SERVER, Arena
 from tests.chaos.disk import small_disk
 from tests.chaos.registry import Measured, fault
+from tests.patience import PATIENCE_S
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(400)]
 
@@ -48,7 +49,7 @@ async def test_the_equalizer_is_restarted(arena: Arena) -> Measured:
     stopped_s = time.monotonic()
     equalizer.terminate()
     zero_s = await arena.until_zero(stopped_s)
-    assert await asyncio.to_thread(equalizer.wait, 15.0) == 0
+    assert await asyncio.to_thread(equalizer.wait, PATIENCE_S) == 0
     await arena.until(lambda: arena.announcement.status is Presence.OFFLINE)
     started_s = time.monotonic()
     arena.lead()

@@ -36,9 +36,10 @@ async def tripped(arena: Arena, what: str, code: AlarmCode) -> Measured:
 
 async def brought_back(arena: Arena, mended_s: float) -> float:
     """Clear the alarm, equalize, and return when everything is back."""
-    await asyncio.sleep(0.5)  # the equipment shows that the cause is gone
+    # The equipment shows that the cause is gone.
+    await arena.until(lambda: arena.equipment().asked_s > mended_s + 0.3, what="it is asked again")
     await arena.ask("clear_alarm")
-    await asyncio.sleep(0.5)
+    await arena.until(lambda: arena.telemetry("eq", "1").alarm is None, what="the alarm is cleared")
     await arena.ask("equalize")
     await arena.until_told("command_clear_alarm", "eq", "station/eq/channel/1")
     back_s = await arena.until_back(mended_s)

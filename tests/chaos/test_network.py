@@ -37,7 +37,7 @@ user root
 
 
 def run(*words: str) -> None:
-    subprocess.run(words, check=True, capture_output=True, timeout=10)
+    subprocess.run(words, check=True, capture_output=True, timeout=60)
 
 
 class Lan(Arena):
@@ -48,7 +48,7 @@ class Lan(Arena):
 
     def __init__(self, folder: Path, port: int, pace: Pace) -> None:
         super().__init__(folder, SimpleNamespace(port=port, protocol="5"), pace)
-        self.tag = f"z{os.getpid() % 100000}"
+        self.tag = f"z{os.getpid()}"
         self.namespaces: list[str] = []
         self.switch = self._namespace("w")
         run("ip", "-n", self.switch, "link", "add", "lan", "type", "bridge", "mcast_snooping", "0")

@@ -16,6 +16,7 @@ from tests.chaos.arena import LOAD_W, NEAR_W, Arena
 from tests.chaos.disk import small_disk
 from tests.chaos.proxy import Proxy
 from tests.chaos.registry import Measured, fault
+from tests.patience import PATIENCE_S
 from transport.session import Session
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(400)]
@@ -150,7 +151,7 @@ async def test_two_stations_with_one_id(arena: Arena) -> Measured:
     first = arena.status("eq").boot_id
     started_s = time.monotonic()
     second = arena.equalize(file="namesake", equipment="other", state_dir="state-namesake")
-    assert await asyncio.to_thread(second.wait, 20.0) == 2
+    assert await asyncio.to_thread(second.wait, PATIENCE_S) == 2
     refused_s = time.monotonic() - started_s
     said = arena.log("namesake").strip().splitlines()[-1]
     assert "a station 'eq' is running already" in said
@@ -160,7 +161,7 @@ async def test_two_stations_with_one_id(arena: Arena) -> Measured:
     named = [word for word in alarm.text.replace(")", " ").replace(",", " ").split() if len(word) == len(first)]
     assert first in named
     assert len({word for word in named if all(digit in "0123456789abcdef" for digit in word)}) == 2
-    assert arena.is_led
+    await arena.until(lambda: arena.is_led, what="the first goes on")
     return {"refused": refused_s}
 
 
@@ -176,9 +177,9 @@ async def test_the_stations_disk_is_full(arena: Arena) -> Measured:
         await arena.balanced(state_dir=str(disk.folder))
         disk.fill()
         full_s = time.monotonic()
-        assert await arena.ask("stop") < 2.0
+        assert await arena.ask("stop") < arena.pace.reply_s
         await arena.until_stopped()
-        assert await arena.ask("equalize") < 2.0
+        assert await arena.ask("equalize") < arena.pace.reply_s
         await arena.until_told("state_not_stored", "eq", "station/eq")
         told_s = time.monotonic() - full_s
         await arena.until_balanced()
@@ -211,7 +212,7 @@ async def test_two_processes_with_one_client_id(arena: Arena, proxy: Proxy) -> M
             on_message=lambda *_: None,
             clock=time.monotonic,
         )
-        await intruder.connect_once(5.0)
+        await intruder.connect_once(PATIENCE_S)
         taken_s = time.monotonic()
         await arena.until(lambda n=number: arena.log("eq").count("connection_back") == n, what="it is back")
         back_s = max(back_s, await arena.until_back(taken_s))

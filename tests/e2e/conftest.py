@@ -99,10 +99,19 @@ class Shop:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60.0,
+            timeout=120.0,
         )
 
-    def shows(self, condition: Callable[[str], bool], within_s: float = 25.0) -> str:
+    def says(
+        self, condition: Callable[["subprocess.CompletedProcess[str]"], object], *arguments: str
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a command again until the condition holds of it: what it looks for in few seconds may be late."""
+        until_s = time.monotonic() + 90.0
+        while not condition(done := self.run(*arguments)):
+            assert time.monotonic() < until_s, done.stdout + done.stderr
+        return done
+
+    def shows(self, condition: Callable[[str], bool], within_s: float = 90.0) -> str:
         """Return what `watch --once` prints as soon as the condition holds of it."""
         until_s = time.monotonic() + within_s
         text = ""

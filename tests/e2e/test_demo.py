@@ -12,7 +12,7 @@ import pytest
 
 from broker.programs import find_embedded
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 def processes_below(folder: Path) -> list[str]:
@@ -60,7 +60,7 @@ def await_line(demo: "subprocess.Popen[str]", part: str) -> str:
 
 def test_the_demo_balances_the_hall_ends_by_itself_and_sums_up(tmp_path: Path) -> None:
     demo = start_demo(tmp_path, "--seconds", "75")
-    printed, complaints = demo.communicate(timeout=110.0)
+    printed, complaints = demo.communicate(timeout=240.0)
     assert demo.returncode == 0, complaints
     assert complaints == ""
     assert re.search(r"^page +http://127\.0\.0\.1:\d+/$", printed, re.MULTILINE)
@@ -81,7 +81,7 @@ def test_ctrl_c_ends_everything_and_still_sums_up(tmp_path: Path) -> None:
     await_line(demo, "balancing grid")
     assert len(processes_below(tmp_path)) >= 5
     demo.send_signal(signal.SIGINT)
-    printed, complaints = demo.communicate(timeout=30.0)
+    printed, complaints = demo.communicate(timeout=120.0)
     assert (demo.returncode, complaints) == (0, "")
     assert "Summary of" in printed
     assert processes_below(tmp_path) == []
@@ -91,7 +91,7 @@ def test_a_process_that_dies_is_reported_with_its_last_lines(tmp_path: Path) -> 
     demo = start_demo(tmp_path, "--state-dir", str(tmp_path / "state"))
     await_line(demo, "balancing grid")
     os.kill(children_of(demo.pid)["packs"], signal.SIGKILL)
-    _, complaints = demo.communicate(timeout=30.0)
+    _, complaints = demo.communicate(timeout=120.0)
     assert demo.returncode == 1
     assert "packs ended by itself with status -9; its last lines:" in complaints
     assert "station=packs" in complaints
@@ -103,8 +103,8 @@ def test_nothing_outlives_a_demo_that_is_killed(tmp_path: Path) -> None:
     demo = start_demo(tmp_path, "--state-dir", str(tmp_path / "state"))
     await_line(demo, "balancing grid")
     demo.kill()
-    demo.communicate(timeout=10.0)
-    until_s = time.monotonic() + 20.0
+    demo.communicate(timeout=60.0)
+    until_s = time.monotonic() + 60.0
     while processes_below(tmp_path) and time.monotonic() < until_s:
         time.sleep(0.2)
     assert processes_below(tmp_path) == []
@@ -117,6 +117,6 @@ def test_the_demo_runs_on_the_embedded_broker(tmp_path: Path) -> None:
     started = await_line(demo, "broker ")
     await_line(demo, "balancing grid")
     demo.send_signal(signal.SIGTERM)
-    assert demo.wait(30.0) == 0
+    assert demo.wait(120.0) == 0
     demo.communicate()
     assert "embedded, MQTT 3.1.1" in started

@@ -14,7 +14,7 @@ from tests.ports import free_port
 from zeroloop import clocks
 from zeroloop.doctor.trials import QUEUED, try_broker
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
+pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 def codes(shop: Shop) -> tuple[int, dict[str, str]]:
@@ -33,7 +33,7 @@ def test_a_hall_that_is_well_then_a_dead_station_and_its_ghosts(shop: Shop) -> N
     assert (living.returncode, living.stdout.strip()) == (0, "nothing to remove in loop main")
 
     station.send_signal(signal.SIGTERM)
-    assert station.wait(15.0) == 0
+    assert station.wait(60.0) == 0
     unasked = shop.run("purge", "--port", str(shop.broker.port), "--json")
     topics = [ghost["topic"] for ghost in json.loads(unasked.stdout)["ghosts"]]
     assert len(topics) == 4  # three channels and the status

@@ -117,7 +117,7 @@ class Stage:
         """Return the status of an answer; 0: none."""
         request = urllib.request.Request(self.url + path, data=data, headers=headers or {})  # noqa: S310 - our own page
         try:
-            with urllib.request.build_opener(_Stay()).open(request, timeout=5.0) as answer:
+            with urllib.request.build_opener(_Stay()).open(request, timeout=30.0) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             with error:
@@ -137,7 +137,7 @@ class Stage:
             timeout=120.0,
         )
 
-    def until(self, condition: Callable[[], object], timeout_s: float = 30.0, *, what: str = "") -> None:
+    def until(self, condition: Callable[[], object], timeout_s: float = 90.0, *, what: str = "") -> None:
         end_s = time.monotonic() + timeout_s
         while not condition():
             if time.monotonic() > end_s:
@@ -151,7 +151,7 @@ class Stage:
         process = self.processes.pop(name)
         process.send_signal(signal.SIGTERM)
         try:
-            return process.wait(15.0)
+            return process.wait(60.0)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

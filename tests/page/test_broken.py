@@ -33,7 +33,7 @@ def test_thousands_of_channels_are_drawn_as_few_rows_and_stay_live(stage: Stage,
         page.get_by_label("Search").fill("")
         page.locator('.ag-row[row-id="many/1"]').first.wait_for()
         assert page.locator(".ag-center-cols-container .ag-row").count() < 100
-        until_s = time.monotonic() + 20.0
+        until_s = time.monotonic() + 60.0
         while page.locator(".ag-row.stale").count() == 0 and time.monotonic() < until_s:
             page.wait_for_timeout(200)
         assert page.locator(".ag-row.stale").count() > 0, "who is silent looks so"
@@ -59,7 +59,7 @@ def test_a_lost_server_and_a_lost_broker_are_said_at_once_and_both_come_back(sta
     stage.broker = start("mosquitto", port=port, data_dir=stage.folder / "broker")
     stage.equalizer()
     page.get_by_role("link", name="Now").click()
-    page.get_by_role("status").filter(has_text="Balancing").wait_for(timeout=40_000)
+    page.get_by_role("status").filter(has_text="Balancing").wait_for(timeout=90_000)
     page.locator(".banner:not(.shown)").wait_for(state="attached")
     page.get_by_role("region", name="The loop as a picture").locator(".node.right .value").filter(
         has_text=re.compile(r"12\.\d\skW")

@@ -5,7 +5,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from equalizer.config import EqualizerSettings
 from equalizer.ledger import Ledger, SavedAccount
 from equalizer.service import EqualizerService
 from schemas.settings import parse
+from tests.patience import until
 
 SETTINGS = '[loop]\nname = "main"\n[metrics]\nport = 0\n[discovery]\nadvertise = false\n'
 HASTE = 60.0
@@ -67,12 +68,6 @@ def on_a_full_disk(folder: Path) -> tuple[EqualizerService, list[Line]]:
         open_session=open_session,  # type: ignore[arg-type]  # the fake is the boundary
     )
     return service, opened
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(15.0):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 async def test_a_full_disk_is_told_by_the_event_loop_alone(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from equalizer.exposition import Answer, live_page, serve
 async def asked(port: int, path: str) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(f"GET {path} HTTP/1.1\r\n\r\n".encode())
-    async with asyncio.timeout(5.0):
+    async with asyncio.timeout(60.0):
         answer = await reader.read()
     writer.close()
     await writer.wait_closed()

@@ -153,7 +153,7 @@ async def test_what_is_no_get_is_answered_and_closed(request_line: bytes) -> Non
     async with server:
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         writer.write(request_line)
-        answer = await asyncio.wait_for(reader.read(), 5.0)
+        answer = await asyncio.wait_for(reader.read(), 60.0)
         writer.close()
         await writer.wait_closed()
     assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 405"))

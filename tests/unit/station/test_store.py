@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from schemas.messages import Alarm, AlarmCode
 from station.channel.outcome import Remembered
 from station.store import Keeper, Store
+from tests.patience import PATIENCE_S
 from transport.files import write_atomically
 
 NAMES = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
@@ -112,7 +113,7 @@ async def test_nothing_is_said_before_it_is_stored_and_what_follows_waits_its_tu
     keeper.after("2", lambda: said.append("another channel"))
     assert said == ["another channel"]
     async with at_work(keeper):
-        await asyncio.wait_for(keeper.drain(), 2.0)
+        await asyncio.wait_for(keeper.drain(), PATIENCE_S)
     assert said == ["another channel", "reply after 1", "telemetry"]
     assert store.written[-1] == {"1": Remembered(True)}
 
@@ -123,7 +124,7 @@ async def test_a_new_epoch_on_all_channels_is_few_writes() -> None:
     async with at_work(keeper):
         for number in range(256):
             keeper.put(str(number), Remembered(True, 8, "hall-a"), lambda: None)
-        await asyncio.wait_for(keeper.drain(), 2.0)
+        await asyncio.wait_for(keeper.drain(), PATIENCE_S)
     assert len(store.written) == 1
     assert len(store.written[0]) == 256
 
@@ -135,10 +136,10 @@ async def test_a_full_disk_is_told_once_silences_nobody_and_its_end_is_told_too(
     async with at_work(keeper):
         for number in range(3):
             keeper.put("1", Remembered(True, number), lambda number=number: said.append(number))  # type: ignore[misc]  # a default in a lambda
-            await asyncio.wait_for(keeper.drain(), 2.0)
+            await asyncio.wait_for(keeper.drain(), PATIENCE_S)
         store.error = None
         keeper.put("1", Remembered(True, 9), lambda: said.append(9))
-        await asyncio.wait_for(keeper.drain(), 2.0)
+        await asyncio.wait_for(keeper.drain(), PATIENCE_S)
     assert said == [0, 1, 2, 9]
     assert len(troubles) == 2
     assert troubles[0] is not None
@@ -153,7 +154,7 @@ async def test_an_epoch_never_falls_silently(lower: int | None, caplog: pytest.L
     async with at_work(keeper):
         with caplog.at_level(logging.ERROR):
             keeper.put("1", Remembered(False, lower, "hall-b"), lambda: None)
-        await asyncio.wait_for(keeper.drain(), 2.0)
+        await asyncio.wait_for(keeper.drain(), PATIENCE_S)
     assert store.written[-1]["1"] == Remembered(False, 7, "hall-a")
     assert "epoch_kept channel=1 stored=7" in caplog.text
 
@@ -163,5 +164,5 @@ async def test_channels_that_are_not_configured_now_stay_remembered() -> None:
     keeper = Keeper(store, {"old": Remembered(True, 7, "hall-a")}, on_trouble=lambda _trouble: None)
     async with at_work(keeper):
         keeper.put("1", Remembered(True), lambda: None)
-        await asyncio.wait_for(keeper.drain(), 2.0)
+        await asyncio.wait_for(keeper.drain(), PATIENCE_S)
     assert store.written[-1]["old"] == Remembered(True, 7, "hall-a")

@@ -13,7 +13,7 @@ from transport.supervision import ADDRESS_VARIABLE, Supervisor
 def manager(tmp_path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(tmp_path / "notify"))
-        listener.settimeout(5.0)
+        listener.settimeout(60.0)
         yield listener
 
 
@@ -33,7 +33,7 @@ def test_a_status_cannot_bring_an_assignment_of_its_own(manager: socket.socket) 
 def test_an_abstract_address_is_understood() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(b"\0zeroloop-test-%d" % id(listener))
-        listener.settimeout(5.0)
+        listener.settimeout(60.0)
         Supervisor({ADDRESS_VARIABLE: "@" + listener.getsockname()[1:].decode()}).ready()
         assert listener.recv(1024) == b"READY=1"
 
