@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from equalizer.control import refine
-from equalizer.control.refine import Flags, Floats, Indices, Singles, Task, Trials
+from equalizer.control.refine import Draws, Flags, Floats, Indices, Singles, Task
 from simulation.compiled import natively
 
 LANES = 16
@@ -67,17 +67,59 @@ class Memory(NamedTuple):
     best_w: Floats
 
 
+class Shakes(NamedTuple):
+    """How plans are shaken; see `refine.Draws`."""
+
+    middles_s: Floats
+    """Of the stretches."""
+    from_s: Floats
+    until_s: Floats
+    forced: Flags
+    sign: Indices
+    size_w: Floats
+    noise: Floats
+    every_other: Flags
+    turns: Indices
+
+
 def use() -> None:
-    """Have all plans of this process settled by compiled code."""
+    """Have all plans of this process settled and weighed by compiled code."""
     refine.settled = settle
+    refine.weighed = weigh
 
 
-def settle(task: Task, trials: Trials) -> Floats:
-    """Let one channel after another do the best that it can beside the others, in every plan; return the plans."""
+def settle(task: Task, plan_w: Floats, draws: Draws) -> Floats:
+    """Shake a plan, and let one channel after another do the best that it can beside the others; return the plans."""
     if any(curve is not None for curve in task.curves):
-        return refine.settle(task, trials)
+        return refine.settle(task, plan_w, draws)
+    plans_w = np.empty((len(draws.forced), *plan_w.shape))
+    shakes = Shakes(
+        0.5 * (task.times_s[1:] + task.times_s[:-1]),
+        draws.from_s,
+        draws.until_s,
+        draws.forced,
+        draws.sign,
+        draws.size_w,
+        draws.noise,
+        draws.every_other,
+        np.array(draws.turns),
+    )
+    _settle(plans_w, plan_w, shakes, _given(task))
+    return plans_w
+
+
+def weigh(task: Task, plans_w: Floats) -> tuple[Floats, Floats]:
+    """Return what plans leave over (rows, stretches), and the price of each change (rows, channels, stretches)."""
+    if any(curve is not None for curve in task.curves):
+        return refine.weigh(task, plans_w)
+    left_w, prices_ws = np.empty((len(plans_w), plans_w.shape[2])), np.zeros(plans_w.shape)
+    _weigh(plans_w, left_w, prices_ws, refine.BARRED_RATIO * task.widest_w, _given(task))
+    return left_w, prices_ws
+
+
+def _given(task: Task) -> Given:
     spans_s = task.spans_s.astype(np.float32)
-    given = Given(
+    return Given(
         task.asked_w,
         task.no_positive,
         task.no_negative,
@@ -87,22 +129,46 @@ def settle(task: Task, trials: Trials) -> Floats:
         task.sign_w,
         task.charge,
         task.price_ws,
-        np.array([task.first(column) for column in range(len(task.powers_w))]),
+        task.times_s.searchsorted(task.unlock_s - refine.SAME_S),
         task.last,
         refine.ranks(len(spans_s)),
         spans_s,
         np.float32(refine.BARRED_RATIO * task.widest_w) * spans_s,
     )
-    plans_w = trials.plans_w.copy()
-    _settle(plans_w, np.array(trials.turns), trials.falsified_w, trials.not_above, trials.not_below, given)
-    return plans_w
 
 
 @natively
-def _settle(  # noqa: PLR0917 - compiled code knows no dataclass
-    plans_w: Floats, turns: Indices, falsified_w: Floats, not_above: Flags, not_below: Flags, given: Given
-) -> None:
+def _weigh(plans_w: Floats, left_w: Floats, prices_ws: Floats, barred_w: float, given: Given) -> None:
     rows, channels, stretches = plans_w.shape
+    for row in range(rows):
+        for at in range(stretches):
+            total_w = plans_w[row, 0, at]
+            above = below = False
+            for column in range(channels):
+                power_w, sign_w = plans_w[row, column, at], given.sign_w[column]
+                if column > 0:
+                    total_w += power_w
+                above |= power_w > sign_w
+                below |= power_w < -sign_w
+                if power_w != (plans_w[row, column, at - 1] if at > 0 else given.powers_w[column]):
+                    prices_ws[row, column, at] = _price_ws(power_w, column, given)
+            barred = (above and (below or given.no_positive[at])) or (below and given.no_negative[at])
+            left_w[row, at] = abs(given.asked_w[at] - total_w) + (barred_w if barred else 0.0)
+
+
+@natively
+def _price_ws(power_w: float, column: int, given: Given) -> float:
+    """Return what it costs to bring a channel to a power."""
+    range_w = max(given.highest_w[column] - given.lowest_w[column], refine.LEAST_W)
+    dear = given.charge[column] * power_w / range_w
+    price_ws: float = given.price_ws * (1.0 + refine.LOSS_PRICE_RATIO * dear)
+    return price_ws
+
+
+@natively
+def _settle(plans_w: Floats, plan_w: Floats, shakes: Shakes, given: Given) -> None:
+    rows, channels, stretches = plans_w.shape
+    turns = shakes.turns
     levels = -(-(len(given.tried) + 2) // LANES) * LANES
     ways = Ways(
         np.zeros(levels, np.float32),
@@ -121,34 +187,71 @@ def _settle(  # noqa: PLR0917 - compiled code knows no dataclass
         np.empty((most, stretches), np.int8),
         np.empty((most, stretches)),
     )
-    total_w = np.empty(stretches)
+    forced = np.empty(stretches, np.int8)
     asked = 0
     for row in range(rows):
-        plan_w = plans_w[row]
+        since, until = _shaken(plans_w[row], row, plan_w, forced, shakes, given)
         for turn in range(len(turns)):
             column = turns[turn]
             wanted_w, barred = memory.wanted_w[asked], memory.barred[asked]
-            total_w[:] = plan_w[0]
-            for other in range(1, channels):
+            _ask(plans_w[row], column, wanted_w, barred, given)
+            if turn < channels and shakes.forced[row]:
                 for at in range(stretches):
-                    total_w[at] += plan_w[other, at]
-            for at in range(stretches):
-                wanted_w[at] = given.asked_w[at] - (total_w[at] - plan_w[column, at])
-                barred[at] = NOT_ABOVE * given.no_positive[at] | NOT_BELOW * given.no_negative[at]
-            for other in range(channels):
-                sign_w = given.sign_w[other]
-                for at in range(stretches if other != column else 0):
-                    barred[at] |= NOT_ABOVE * (plan_w[other, at] < -sign_w) | NOT_BELOW * (plan_w[other, at] > sign_w)
-            for at in range(stretches if turn < len(falsified_w) else 0):
-                wanted_w[at] += falsified_w[turn, row, at]
-                barred[at] |= NOT_ABOVE * not_above[row, at] | NOT_BELOW * not_below[row, at]
+                    barred[at] |= forced[at]
+            elif turn < channels and shakes.every_other[turn, row]:
+                for at in range(since, until):
+                    wanted_w[at] += shakes.size_w[row] * shakes.noise[turn, row, at // refine.FALSIFIED_STRETCHES]
             mark = wanted_w[stretches // 4] + 2.0 * wanted_w[stretches // 2] + 3.0 * wanted_w[3 * stretches // 4]
             memory.columns[asked], memory.marks[asked] = column, mark
             same = _remembered(asked, memory)
             if same == asked:
                 _best(memory.best_w[asked], column, wanted_w, barred, given, ways)
                 asked += 1
-            plan_w[column] = memory.best_w[same]
+            plans_w[row, column] = memory.best_w[same]
+
+
+@natively
+def _ask(plan_w: Floats, column: int, wanted_w: Floats, barred: Bits, given: Given) -> None:
+    """Find what the others leave over for a channel, and where it is barred; in loops that the compiler can widen."""
+    wanted_w[:] = plan_w[0]
+    for other in range(1, len(plan_w)):
+        for at in range(len(wanted_w)):
+            wanted_w[at] += plan_w[other, at]
+    for at in range(len(wanted_w)):
+        wanted_w[at] = given.asked_w[at] - (wanted_w[at] - plan_w[column, at])
+        barred[at] = NOT_ABOVE * given.no_positive[at] | NOT_BELOW * given.no_negative[at]
+    for other in range(len(plan_w)):
+        sign_w = given.sign_w[other]
+        for at in range(len(wanted_w) if other != column else 0):
+            barred[at] |= NOT_ABOVE * (plan_w[other, at] < -sign_w) | NOT_BELOW * (plan_w[other, at] > sign_w)
+
+
+@natively
+def _shaken(  # noqa: PLR0917 - compiled code knows no dataclass
+    plan: Floats, row: int, plan_w: Floats, forced: Bits, shakes: Shakes, given: Given
+) -> tuple[int, int]:
+    """Begin with a plan, and shake it; return from which stretch to which."""
+    plan[:] = plan_w
+    forced[:] = 0
+    since = np.searchsorted(shakes.middles_s, shakes.from_s[row], side="right")
+    until = np.searchsorted(shakes.middles_s, shakes.until_s[row])
+    if row == 0 or until <= since:
+        return 0, 0
+    for at in range(plan.shape[1] if shakes.forced[row] else 0):
+        if since <= at < until:
+            not_above, not_below = shakes.sign[row] <= 0, shakes.sign[row] >= 0
+        else:
+            not_above = not_below = False
+            for column in range(len(plan)):
+                not_above |= plan_w[column, at] < -given.sign_w[column]
+                not_below |= plan_w[column, at] > given.sign_w[column]
+        forced[at] = NOT_ABOVE * not_above | NOT_BELOW * not_below
+        for column in range(len(plan)):
+            if not_above:
+                plan[column, at] = min(plan[column, at], 0.0)
+            if not_below:
+                plan[column, at] = max(plan[column, at], 0.0)
+    return since, until
 
 
 @natively
@@ -176,11 +279,9 @@ def _best(  # noqa: PLR0917 - compiled code knows no dataclass
     levels_w[0], levels_w[1] = present_w, 0.0
     for n in range(len(given.tried)):
         levels_w[n + 2] = ranked_w[given.tried[n]]
-    range_w = max(highest_w - lowest_w, refine.LEAST_W)
     for level in range(len(levels_w)):
         level_w = float(levels_w[level])
-        dear = given.charge[column] * level_w / range_w
-        ways.prices_ws[level] = given.price_ws * (1.0 + refine.LOSS_PRICE_RATIO * dear)
+        ways.prices_ws[level] = _price_ws(level_w, column, given)
         ways.above[level], ways.below[level] = level_w > sign_w, level_w < -sign_w
     for level in range(len(given.tried) + 2, len(levels_w)):
         ways.prices_ws[level] = np.inf  # it only fills a lane

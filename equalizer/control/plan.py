@@ -57,10 +57,11 @@ def planned(
     resumed = [_resumed(unit, begun, now_s, settings) for unit in free]
     times_s = _moments_s(now_s, ahead, units, resumed, settings)
     task = _task(times_s, ahead, free, others, settings)
-    plan_w = np.repeat(task.powers_w[:, None], len(times_s) - 1, axis=1)
+    begins_s: list[float] = times_s[:-1].tolist()
+    plan_w = np.repeat(task.powers_w[:, None], len(begins_s), axis=1)
     for row_w, moves in zip(plan_w, resumed, strict=True):
         for move in moves:
-            row_w[int(np.searchsorted(times_s[:-1], move.at_s)) :] = move.power_w
+            row_w[bisect_left(begins_s, move.at_s) :] = move.power_w
     best_w = refined(task, plan_w, number)
     changed = np.diff(best_w, axis=1, prepend=task.powers_w[:, None]) != 0.0
     return [

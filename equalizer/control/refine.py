@@ -94,16 +94,11 @@ class Task:
 
     def costs_ws(self, plans_w: Floats) -> Floats:
         """Return what plans (rows, channels, stretches) leave over, with the price of their changes."""
-        above, below = (plans_w > self.sign_w[:, None]).any(axis=1), (plans_w < -self.sign_w[:, None]).any(axis=1)
-        barred = (above & (below | self.no_positive)) | (below & self.no_negative)
-        left_w = np.abs(self.asked_w - plans_w.sum(axis=1)) + BARRED_RATIO * self.widest_w * barred
+        left_w, prices_ws = weighed(self, plans_w)
         costs_ws = left_w @ self.spans_s
-        changed = np.empty(plans_w.shape, dtype=np.bool_)
-        changed[:, :, 0] = plans_w[:, :, 0] != self.powers_w
-        np.not_equal(plans_w[:, :, 1:], plans_w[:, :, :-1], out=changed[:, :, 1:])
-        prices_ws = np.where(changed, self.prices_ws(plans_w), 0.0).sum(axis=2)
+        paid_ws = prices_ws.sum(axis=2)
         for column in range(len(self.powers_w)):
-            costs_ws = costs_ws + prices_ws[:, column]
+            costs_ws = costs_ws + paid_ws[:, column]
         return np.asarray(costs_ws)
 
     def prices_ws(self, levels_w: Floats, columns: slice = slice(None)) -> Floats:
@@ -120,6 +115,41 @@ class Task:
                 some_w = levels_w[:, column]
                 dear[:, column] += np.where(some_w == 0.0, 0.0, 1.0 - np.interp(np.abs(some_w), *curve))
         return np.asarray(self.price_ws * (1.0 + LOSS_PRICE_RATIO * dear))
+
+
+def weigh(task: Task, plans_w: Floats) -> tuple[Floats, Floats]:
+    """Return what plans leave over (rows, stretches), and the price of each change (rows, channels, stretches)."""
+    above, below = (plans_w > task.sign_w[:, None]).any(axis=1), (plans_w < -task.sign_w[:, None]).any(axis=1)
+    barred = (above & (below | task.no_positive)) | (below & task.no_negative)
+    left_w = np.abs(task.asked_w - plans_w.sum(axis=1)) + BARRED_RATIO * task.widest_w * barred
+    changed = np.empty(plans_w.shape, dtype=np.bool_)
+    changed[:, :, 0] = plans_w[:, :, 0] != task.powers_w
+    np.not_equal(plans_w[:, :, 1:], plans_w[:, :, :-1], out=changed[:, :, 1:])
+    return left_w, np.where(changed, task.prices_ws(plans_w), 0.0)
+
+
+weighed: Callable[[Task, Floats], tuple[Floats, Floats]] = weigh
+"""How plans are weighed: long halls in virtual time have it done by compiled code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """What luck says of how plans are shaken; by row."""
+
+    from_s: Floats
+    until_s: Floats
+    forced: Flags
+    """A sign is forced; else what is asked is falsified."""
+    sign: Indices
+    """Which; 0: none."""
+    size_w: Floats
+    """By how much is falsified, at the most."""
+    noise: Floats
+    """Parts of that: turns, rows, some stretches together."""
+    every_other: Flags
+    """Whether it is, in a turn: turns, rows."""
+    turns: tuple[int, ...]
+    """The channels, in the order in which each gets its best; in every plan alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,29 +175,20 @@ def refined(task: Task, plan_w: Floats, number: int) -> Floats:
         plan_w: the plan to begin with; it must keep the locks.
         number: the seed of what is tried.
     """
-    plans_w = settled(task, shaken(task, plan_w, np.random.default_rng(number)))
+    plans_w = settled(task, plan_w, drawn(task, np.random.default_rng(number)))
     costs_ws = task.costs_ws(plans_w)
     best = int(np.argmin(costs_ws))
     return plans_w[best] if costs_ws[best] < task.costs_ws(plan_w[None])[0] - SAME_WS else plan_w
 
 
-def shaken(task: Task, plan_w: Floats, random: np.random.Generator) -> Trials:
-    """Shake all plans but the first: what is asked of some channels is falsified for a while, or a sign is forced."""
-    plans_w = np.repeat(plan_w[None], ROWS, axis=0)
-    rows, channels, stretches = plans_w.shape
+def drawn(task: Task, random: np.random.Generator) -> Draws:
+    """Draw how plans are shaken."""
+    rows, channels, stretches = ROWS, len(task.powers_w), len(task.asked_w)
     for_s: Floats = task.lock_s * random.uniform(*SHAKEN_DELAYS, (rows,))
     first_s: Floats = task.times_s[0] - for_s
     from_s = first_s + (task.times_s[-1] - first_s) * random.random((rows,))
-    middles_s = 0.5 * (task.times_s[1:] + task.times_s[:-1])
-    there = (middles_s > from_s[:, None]) & (middles_s < (from_s + for_s)[:, None])
-    there[0] = False
     forced: Flags = random.random((rows,)) < FORCED_SHARE
     sign: Indices = random.integers(-1, 2, (rows,), dtype=np.intp)
-    not_above, not_below = np.zeros((2, rows, stretches), dtype=np.bool_)
-    (some,) = forced.nonzero()
-    not_above[some], not_below[some] = up, down = _forced(task, plans_w[some], there[some], sign[some])
-    free_w = np.where(up[:, None], np.minimum(plans_w[some], 0.0), plans_w[some])
-    plans_w[some] = np.where(down[:, None], np.maximum(free_w, 0.0), free_w)
     size_w: Floats = task.widest_w * random.uniform(*FALSIFIED_RATIO, (rows,))
     turns: list[int] = random.permutation(channels).tolist()
     noise = np.empty((channels, rows, -(-stretches // FALSIFIED_STRETCHES)))
@@ -175,28 +196,44 @@ def shaken(task: Task, plan_w: Floats, random: np.random.Generator) -> Trials:
     for turn in range(channels):
         noise[turn] = random.uniform(-1.0, 1.0, noise[turn].shape)
         every_other[turn] = random.integers(0, 2, (rows,), dtype=np.bool_)
-    sizes_w = np.where(every_other & ~forced, size_w, 0.0)[:, :, None]
-    falsified_w = there * sizes_w * np.repeat(noise, FALSIFIED_STRETCHES, axis=2)[:, :, :stretches]
     for _ in range(ROUNDS):
         turns += random.permutation(channels).tolist()
-    return Trials(plans_w, tuple(turns), falsified_w, not_above, not_below)
+    return Draws(from_s, from_s + for_s, forced, sign, size_w, noise, every_other, tuple(turns))
 
 
-def _forced(task: Task, plans_w: Floats, there: Flags, sign: Indices) -> tuple[Flags, Flags]:
+def shaken(task: Task, plan_w: Floats, draws: Draws) -> Trials:
+    """Shake all plans but the first: what is asked of some channels is falsified for a while, or a sign is forced."""
+    plans_w = np.repeat(plan_w[None], ROWS, axis=0)
+    rows, _, stretches = plans_w.shape
+    middles_s = 0.5 * (task.times_s[1:] + task.times_s[:-1])
+    there = (middles_s > draws.from_s[:, None]) & (middles_s < draws.until_s[:, None])
+    there[0] = False
+    not_above, not_below = np.zeros((2, rows, stretches), dtype=np.bool_)
+    (some,) = draws.forced.nonzero()
+    not_above[some], not_below[some] = up, down = _forced(task, plan_w, there[some], draws.sign[some])
+    free_w = np.where(up[:, None], np.minimum(plans_w[some], 0.0), plans_w[some])
+    plans_w[some] = np.where(down[:, None], np.maximum(free_w, 0.0), free_w)
+    sizes_w = np.where(draws.every_other & ~draws.forced, draws.size_w, 0.0)[:, :, None]
+    falsified_w = there * sizes_w * np.repeat(draws.noise, FALSIFIED_STRETCHES, axis=2)[:, :, :stretches]
+    return Trials(plans_w, draws.turns, falsified_w, not_above, not_below)
+
+
+def _forced(task: Task, plan_w: Floats, there: Flags, sign: Indices) -> tuple[Flags, Flags]:
     """Return where channels must not be above 0 W, and where not below, by row and stretch.
 
     In some stretches a sign is forced, or 0 W; in the others of these rows, the signs stay.
     """
-    above, below = (plans_w > task.sign_w[:, None]).any(axis=1), (plans_w < -task.sign_w[:, None]).any(axis=1)
+    above, below = (plan_w > task.sign_w[:, None]).any(axis=0), (plan_w < -task.sign_w[:, None]).any(axis=0)
     shaken = there.any(axis=1, keepdims=True)
     not_above = np.where(there, sign[:, None] <= 0, below & shaken)
     not_below = np.where(there, sign[:, None] >= 0, above & shaken)
     return not_above, not_below
 
 
-def settle(task: Task, trials: Trials) -> Floats:
-    """Let one channel after another do the best that it can beside the others, in every plan; return the plans."""
-    plans_w = trials.plans_w.copy()
+def settle(task: Task, plan_w: Floats, draws: Draws) -> Floats:
+    """Shake a plan, and let one channel after another do the best that it can beside the others; return the plans."""
+    trials = shaken(task, plan_w, draws)
+    plans_w = trials.plans_w
     for turn, column in enumerate(trials.turns):
         wanted_w = _wanted_w(task, plans_w, column)
         no_positive, no_negative = _barred(task, plans_w, column)
@@ -207,7 +244,7 @@ def settle(task: Task, trials: Trials) -> Floats:
     return plans_w
 
 
-settled: Callable[[Task, Trials], Floats] = settle
+settled: Callable[[Task, Floats, Draws], Floats] = settle
 """How plans are settled: long halls in virtual time have it done by compiled code."""
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from equalizer.control.allocation import Slot
 from equalizer.control.lookahead import Course, Game, Unit
-from equalizer.control.refine import Task, settle, shaken
+from equalizer.control.refine import Task, drawn, settle, weigh
 from equalizer.control.settings import ControlSettings
 from simulation import quick
 
@@ -103,9 +103,11 @@ def test_compiled_code_settles_plans_alike() -> None:
         asked = task(Random(seed))  # noqa: S311 - drawn again from the same seed
         plan_w = np.repeat(asked.powers_w[:, None], len(asked.asked_w), axis=1)
         for number in range(2):
-            trials = shaken(asked, plan_w, np.random.default_rng(number))
-            plans_w = settle(asked, trials)
-            assert np.array_equal(answers.settle(asked, trials), plans_w), (seed, number)
+            draws = drawn(asked, np.random.default_rng(number))
+            plans_w = settle(asked, plan_w, draws)
+            assert np.array_equal(answers.settle(asked, plan_w, draws), plans_w), (seed, number)
+            for own, compiled_too in zip(weigh(asked, plans_w), answers.weigh(asked, plans_w), strict=True):
+                assert np.array_equal(own, compiled_too), (seed, number)
             changed += int((np.diff(plans_w) != 0.0).sum())
             plan_w = plans_w[-1]
     assert changed > 10_000
