@@ -21,7 +21,7 @@ class PlanTalk:
     def __init__(self, settings: PlansSection, seed: str) -> None:
         self._settings = settings
         self._seed = seed
-        self._silent: dict[str, bool] = {}
+        self._silent: dict[tuple[str, str], bool] = {}
         self._random = Random(f"{seed}/plans")  # noqa: S311 - a hall's variety, no secret
 
     def told(self, topic: str, payload: bytes) -> bytes | None:
@@ -35,9 +35,9 @@ class PlanTalk:
 
     def of(self, station: str, channel: str, plan: ChannelPlan) -> ChannelPlan | None:
         """Return a channel's plan as it is sent; null: not at all."""
-        key = f"{station}/{channel}"
+        key = station, channel
         if key not in self._silent:
-            luck = Random(f"{self._seed}/plans/{key}").random()  # noqa: S311 - a hall's variety, no secret
+            luck = Random(f"{self._seed}/plans/{station}/{channel}").random()  # noqa: S311 - a hall's variety, no secret
             self._silent[key] = luck >= self._settings.share_ratio
         if self._silent[key]:
             return None

@@ -73,9 +73,10 @@ class Plan:
 
 def is_usable(plan: ChannelPlan) -> bool:
     """Tell whether all numbers of a plan can be reckoned with."""
-    return isfinite(plan.until_s) and all(
-        segment.after_s <= _LARGEST_S and -LARGEST_W <= segment.power_w <= LARGEST_W for segment in plan.segments
-    )
+    for segment in plan.segments:
+        if not (segment.after_s <= _LARGEST_S and -LARGEST_W <= segment.power_w <= LARGEST_W):
+            return False
+    return isfinite(plan.until_s)
 
 
 class Forecast:
@@ -153,11 +154,8 @@ class Forecast:
         last = self._passed + round(horizon_s / GRID_S)
         if self._drawn != last:
             self._drawn = last
-            certain = [
-                self._certain.get(edge) or self._draw(edge)
-                for edge in self._grid[: bisect_right(self._grid, last)]
-                if self._deltas_uw[edge] != 0
-            ]
+            known, ahead = self._certain, self._grid[: bisect_right(self._grid, last)]
+            certain = [drawn for edge in ahead if (drawn := known.get(edge) or self._draw(edge)).delta_w != 0.0]
             expected = [
                 LoadEdge(edge * GRID_S, delta_uw / MICRO, certain=False)
                 for plan in self._expected

@@ -6,7 +6,7 @@ holds, or changes one channel, or brings several to 0 W and lets one take over. 
 unbalanced is what a look begins with, where there is none yet that could be made better (`equalizer.control.plan`).
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -465,9 +465,10 @@ def _curve(group: Sequence[Unit]) -> tuple[list[float], list[float]] | None:
 def edges_s(now_s: float, ahead: Course, settings: ControlSettings) -> list[float]:
     """Return when what is asked will differ by more than it is worth to change one channel more."""
     times_s: list[float] = []
-    level_w = ahead.at(now_s)
-    for n in range(bisect_right(ahead.times_s, now_s), len(ahead.times_s)):
-        if ahead.times_s[n] < now_s + settings.horizon_s and abs(ahead.asked_w[n + 1] - level_w) > settings.release_w:
+    level_w, least_w = ahead.at(now_s), settings.release_w
+    first, end = bisect_right(ahead.times_s, now_s), bisect_left(ahead.times_s, now_s + settings.horizon_s)
+    for n in range(first, end):
+        if abs(ahead.asked_w[n + 1] - level_w) > least_w:
             times_s.append(ahead.times_s[n])
             level_w = ahead.asked_w[n + 1]
     return times_s

@@ -282,6 +282,8 @@ class BulkBook(LoopBook):
 
 def _next_s(plan: Plan, now_s: float, shift_s: float) -> float:
     """Return the first of a plan's edges, all of them shifted in time, that is still to come."""
+    if plan.edges[-1] * GRID_S + shift_s <= now_s:
+        return inf
     for edge in plan.edges[bisect_right(plan.edges, floor((now_s - shift_s) / GRID_S) - 1) :]:
         if edge * GRID_S + shift_s > now_s:
             return edge * GRID_S + shift_s

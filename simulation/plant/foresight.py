@@ -27,7 +27,7 @@ def plan(course: Course, at_s: float, *, boot_id: str, seq: int, unix_time_s: fl
     here = bisect_right(course.edge_s, at_s) - 1
     second = min(int(at_s), course.length_s - 1)
     fresh = at_s - course.edge_s[here] < 1.0
-    segments = [_segment(0.0, course.edge_w[here] if fresh else float(course.power_w[second]))]
+    told = [(0.0, course.edge_w[here] if fresh else float(course.power_w[second]))]
     until_s, next_s = HORIZON_S, float("inf")
     for n in range(here + 1, len(course.edge_s)):
         after_s = course.edge_s[n] - at_s
@@ -38,22 +38,19 @@ def plan(course: Course, at_s: float, *, boot_id: str, seq: int, unix_time_s: fl
         if not course.ahead[n]:
             until_s = CERTAIN_RATIO * after_s
             break
-        if len(segments) == MOST_SEGMENTS:
+        if len(told) == MOST_SEGMENTS:
             until_s = after_s
             break
-        segments.append(_segment(after_s, course.edge_w[n]))
-    segments = [segments[0], *(one for one in segments[1:] if one.after_s < until_s)]
-    until_s = max(until_s, segments[-1].after_s, 0.001)
+        told.append((round(after_s, 3), course.edge_w[n]))
+    while len(told) > 1 and told[-1][0] >= until_s:
+        told.pop()
+    until_s = max(until_s, told[-1][0], 0.001)
     said = ChannelPlan.model_construct(
         boot_id=boot_id,
         seq=seq,
         unix_time_s=unix_time_s,
         step_id=here + 1,
         until_s=round(until_s, 3),
-        segments=tuple(segments),
+        segments=tuple([PlanSegment(after_s=after_s, power_w=round(power_w, 3)) for after_s, power_w in told]),
     )
     return said, at_s + (next_s if until_s < BRIEF_S else min(next_s, 0.5 * until_s))
-
-
-def _segment(after_s: float, power_w: float) -> PlanSegment:
-    return PlanSegment(after_s=round(after_s, 3), power_w=round(power_w, 3))

@@ -35,6 +35,8 @@ DERATE_SOC_RATIO = 0.05
 """The last part of the charge on either side, in which the limits fall to 0 W."""
 SETTLED_RATIO = 1e-3
 """A change below this part of the rating is no ramp."""
+UNUSED_W = 0.0, 0.0
+"""A test that leads a battery to its limits on purpose keeps to the ratings."""
 SHARE_AT_ONCE = 1.0
 SHARE_ON_RAMP = 0.5
 
@@ -125,17 +127,18 @@ class SimulatedChannel:
     def _step(self, step_s: float) -> float:
         """Advance by up to a step; return how far."""
         scale, before_a = self._time_scale, self.current_a
+        limits_w = self._limits() if isinstance(self._demand, ConstantPower) else UNUSED_W
         response = self.battery.response(step_s * scale, before_a, SHARE_AT_ONCE, before_a)
-        wanted_a, held = self._wanted(response)
+        wanted_a, held = self._wanted(response, limits_w)
         if held and step_s * scale > HELD_STEP_S:
             step_s = HELD_STEP_S / scale
             response = self.battery.response(step_s * scale, before_a, SHARE_AT_ONCE, before_a)
-            wanted_a, held = self._wanted(response)
+            wanted_a, held = self._wanted(response, limits_w)
         change_w = wanted_a * response.voltage(wanted_a) - self.power_w
         reach_w = self.ratings.ramp_w_per_s * step_s
         if (held and change_w * self.power_w < 0.0) or abs(change_w) <= min(reach_w, self._settled_w):
             response = self.battery.response(step_s * scale, before_a, SHARE_AT_ONCE, wanted_a)
-            wanted_a, _ = self._wanted(response)
+            wanted_a, _ = self._wanted(response, limits_w)
             self._commit(step_s, wanted_a, wanted_a)
             return step_s
         step_s = min(step_s, RAMP_STEP_S, abs(change_w) / self.ratings.ramp_w_per_s)
@@ -143,12 +146,17 @@ class SimulatedChannel:
         response = self.battery.response(step_s * scale, before_a, SHARE_ON_RAMP, wanted_a)
         after_a = response.current_for_power(power_w)
         if held:  # the voltage limit may come before the ramp's end
-            after_a = copysign(min(abs(after_a), abs(self._wanted(response)[0])), after_a)
+            after_a = copysign(min(abs(after_a), abs(self._wanted(response, limits_w)[0])), after_a)
         self._commit(step_s, after_a, (before_a + after_a) / 2.0)
         return step_s
 
-    def _wanted(self, response: Response) -> tuple[float, bool]:
-        """Return the current that the demand asks for within the limits, and whether a voltage limit holds it."""
+    def _wanted(self, response: Response, limits_w: tuple[float, float]) -> tuple[float, bool]:
+        """Return the current that the demand asks for within the limits, and whether a voltage limit holds it.
+
+        Args:
+            response: of the battery.
+            limits_w: what a constant power can be, charging and discharging.
+        """
         ratings = self.ratings
         match self._demand:
             case ConstantCurrent(current_a=asked_a, voltage_limit_v=limit_v):
@@ -164,7 +172,7 @@ class SimulatedChannel:
                     return response.current_for_power(-ratings.discharge_limit_w), held
                 return current_a, held
             case ConstantPower(power_w=asked_w):
-                charge_limit_w, discharge_limit_w = self._limits()
+                charge_limit_w, discharge_limit_w = limits_w
                 current_a = response.current_for_power(max(-discharge_limit_w, min(charge_limit_w, asked_w)))
                 return max(-ratings.max_current_a, min(ratings.max_current_a, current_a)), False
             case Off() | OwnProgram():
