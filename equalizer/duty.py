@@ -222,7 +222,7 @@ class Duty:
         if not place.is_settled(now_s):
             self._helm.watch(now_s)
             return now_s + _CLAIM_LOOK_S
-        self._link.decided()
+        self._link.decided(now_s)
         decision = self._helm.decide(now_s)
         self._link.material_w = MATERIAL_RATIO * self._helm.band.release_w
         orders = decision.orders

@@ -1,4 +1,4 @@
-"""A very small HTTP server for what machines ask: /metrics, /ready, /live."""
+"""A very small HTTP server for what machines ask: /metrics, /ready, /live, /memory, /diary."""
 
 import asyncio
 import contextlib
@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
+from math import inf
 
 from schemas.settings import ConfigurationError
 
@@ -14,10 +15,14 @@ _REQUEST_BYTES = 16 * 1024
 _REQUEST_S = 5.0
 _LONGEST_TARGET = 200
 
+MEMORY_EVERY_S = 5.0
+"""To hand out a large hall's memory takes the control's time: it is done no more often."""
+
 _LOG = logging.getLogger(__name__)
 
 TEXT = "text/plain; charset=utf-8"
 METRICS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
+JSON = "application/json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,34 @@ def ready_page(hindrance: Callable[[], str | None], readiness: Callable[[], str]
 def live_page() -> Answer:
     """Answer as long as the event loop turns."""
     return Answer(b"live\n")
+
+
+def memory_page(remembered: Callable[[], bytes | None], clock: Callable[[], float]) -> Callable[[], Answer]:
+    """Return the page that a recorder asks once, for what the control remembers; it changes nothing.
+
+    Args:
+        remembered: the memory; None: there is nothing to be remembered yet, or another server is in charge.
+        clock: monotonic seconds.
+    """
+    asked_s = -inf
+
+    def page() -> Answer:
+        nonlocal asked_s
+        if clock() - asked_s < MEMORY_EVERY_S:
+            text = f"asked less than {MEMORY_EVERY_S:g} s ago: ask again later\n"
+            return Answer(text.encode(), HTTPStatus.TOO_MANY_REQUESTS)
+        memory = remembered()
+        if memory is None:
+            return Answer(b"nothing is remembered here: not in charge, or nothing decided yet\n", HTTPStatus.CONFLICT)
+        asked_s = clock()
+        return Answer(memory, content_type=JSON)
+
+    return page
+
+
+def diary_page(diary: Callable[[], bytes]) -> Callable[[], Answer]:
+    """Return the page that a recorder asks from time to time, for when the control decided."""
+    return lambda: Answer(diary(), content_type=JSON)
 
 
 async def serve(host: str, port: int, pages: Pages) -> asyncio.Server:

@@ -15,10 +15,12 @@ from equalizer.control.image import ChannelKey, LoopImage
 from equalizer.control.overheard import Overheard, hold, overhear
 from equalizer.control.reasons import Reason
 from equalizer.control.settings import ControlSettings
-from equalizer.control.state import ControlState, Decision, Order
+from equalizer.control.state import NOTHING_READ, ControlState, Decision, Hold, Order
 from equalizer.control.step import in_force, initial, pause, resume, set_target, step, stop
 from equalizer.control.travel import least_s
+from equalizer.diary import Mark
 from equalizer.ledger import SavedAccount, StandingOrders
+from equalizer.memory import Memory, bare
 from equalizer.metrics import Counters
 from equalizer.voice import Standpoint, Voice
 from schemas.messages import Basis, LastDecision, LoopBalance, Phase, Setpoint, SetpointStep
@@ -69,6 +71,7 @@ class Helm:
         self.book = LoopBook(self._control)
         self.image: LoopImage = self.book.image(clock())
         self.decision: Decision | None = None
+        self._decided_s = clock()
 
     @property
     def phase(self) -> Phase:
@@ -116,6 +119,7 @@ class Helm:
     def decide(self, now_s: float) -> Decision:
         """Decide on the image of `now_s`; nothing is sent yet."""
         self.image = self.book.image(now_s)
+        self._decided_s = now_s
         self._state, self.decision = step(self._state, self.image, self._control, now_s)
         self.book.travel_s = least_s(self._state.holds.values())
         for reason, count in self.decision.suppressed:
@@ -123,6 +127,49 @@ class Helm:
             self._note(self._entry("held_back", reason))
         self.account.advance(self._state, self.image, now_s)
         return self.decision
+
+    def remembered(self, server: str, epoch: int, mark: Mark) -> Memory | None:
+        """Return what it remembers; None before the first decision."""
+        if self.decision is None:
+            return None
+        return Memory(
+            server=server,
+            epoch=epoch,
+            now_s=self._clock(),
+            decided_s=self._decided_s,
+            due_s=self.decision.next_due_s,
+            mark=mark,
+            state=bare(self._state),
+            holds=tuple(self._state.holds.items()),
+            book=self.book.memory,
+        )
+
+    def recall(self, memory: Memory) -> None:
+        """Go on from what another one has remembered, on the same clock."""
+        holds = MappingProxyType(dict(memory.holds))
+        self._state = replace(memory.state, holds=holds, readout=NOTHING_READ)
+        self.book = LoopBook(self._control)
+        self.book.recall(memory.book)
+        self.look()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is to be balanced, now or ahead: then no course of action is remembered."""
+        return self._state.look is None
+
+    @property
+    def holds(self) -> Mapping[ChannelKey, Hold]:
+        """What each equalization channel has been asked."""
+        return self._state.holds
+
+    def correct(self, key: ChannelKey, hold: Hold | None) -> None:
+        """Believe otherwise than the control what a channel has been asked; None: nothing yet."""
+        holds = {**self._state.holds}
+        if hold is None:
+            holds.pop(key, None)
+        else:
+            holds[key] = hold
+        self._state = replace(self._state, holds=MappingProxyType(holds), readout=NOTHING_READ)
 
     def watch(self, now_s: float) -> None:
         """See and account for what happens under another server, without deciding anything."""

@@ -14,6 +14,7 @@ from equalizer.audit.clerk import nobody
 from equalizer.control.book import LoopBook
 from equalizer.control.forecast import MICRO
 from equalizer.control.records import ChannelRecord
+from equalizer.diary import Diary, Mark
 from equalizer.meter import read_power
 from equalizer.metrics import Counters
 from schemas import topics
@@ -102,6 +103,8 @@ class Link:
         self.listener: Listener
         """Told what is not mere measurement; set before the first message."""
         self.clock = clock
+        self.diary = Diary()
+        """Notes when was decided on what."""
         self.clerk = nobody()
         """Writes down what operators ask of stations, and what these reply."""
         self.of_unknown_age = True
@@ -203,14 +206,20 @@ class Link:
         self._moved_uw += change_uw
         return abs(self._moved_uw) >= self.material_w * MICRO
 
+    @property
+    def mark(self) -> Mark:
+        """How far the diary has come."""
+        return Mark(self.counters.telemetry, self.diary.others, self.diary.led, self.diary.cycles)
+
     def is_spoiled(self) -> bool:
         """Tell once whether something malformed may have replaced the retained announcement."""
         spoiled, self._spoiled = self._spoiled, False
         return spoiled
 
-    def decided(self) -> None:
+    def decided(self, now_s: float) -> None:
         """Note that a decision has seen everything so far."""
         self._moved_uw = 0
+        self.diary.decided(now_s, self.counters.telemetry)
 
     def _resolve(self, topic: str, name: bytes) -> Taker | None:
         found = self._is_telemetry(name)
@@ -272,6 +281,8 @@ class Link:
         self._operator(payload)
 
     def _meter(self, payload: bytes, retained: bool) -> None:  # noqa: FBT001 - a handler
+        now_s = self.clock()
+        self.diary.heard(now_s)
         if not payload or retained or self.of_unknown_age:
             return  # a retained reading may be hours old
         try:
@@ -279,7 +290,7 @@ class Link:
         except MalformedError as error:
             self.malformed(self._meter_topic, error.reason, str(error))
             return
-        self.book.meter(power_w, self.clock())
+        self.book.meter(power_w, now_s)
 
     def _read_meter(self, payload: bytes) -> float:
         """Read the contract's own topic as the contract says, and any other as meters are."""
@@ -330,6 +341,7 @@ class _StationFeed:
     def take(self, payload: bytes, retained: bool, /) -> None:  # noqa: FBT001 - the hot path passes no keywords
         link = self._link
         now_s = link.clock()
+        link.diary.heard(now_s)
         if not payload:
             link.book.forget(self._name)
             link.listener.station(self._name, None, retained=retained)
@@ -381,6 +393,8 @@ class _TelemetryFeed:
             if equalization is not None and equalization.last is not None:
                 self._echo(equalization.last, fresh=False)
             return
+        if equalization is not None:
+            link.diary.answered(now_s)
         before_uw = record.power_uw
         link.book.hear(record, message, retained=False, now_s=now_s)
         material = link.moved(record.power_uw - before_uw)
@@ -432,6 +446,8 @@ class _PlanFeed(_ChannelFeed):
 
     def take(self, payload: bytes, retained: bool, /) -> None:  # noqa: FBT001 - as above
         link = self._link
+        now_s = link.clock()
+        link.diary.heard(now_s)
         if retained:
             self._malformed(MalformedReason.UNEXPECTED_RETAIN, "a retained plan")
             return
@@ -442,7 +458,6 @@ class _PlanFeed(_ChannelFeed):
             return
         if link.of_unknown_age:
             return  # its times count from sending, and nobody knows when that was
-        now_s = link.clock()
         link.book.plan(self._station, self._channel, message, now_s)
         link.listener.material(now_s)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from importlib.metadata import version
 from pathlib import Path
 
-from equalizer import fencing, report
+from equalizer import fencing, memory, report
 from equalizer.advertise import Advertisement
 from equalizer.assistant import Assistant
 from equalizer.audit.clerk import Clerk
@@ -15,7 +15,7 @@ from equalizer.audit.log import AuditLog
 from equalizer.commands import CommandDesk
 from equalizer.config import EqualizerSettings, warnings
 from equalizer.duty import MATERIAL_RATIO, Duty
-from equalizer.exposition import live_page, metrics_page, ready_page, serve
+from equalizer.exposition import diary_page, live_page, memory_page, metrics_page, ready_page, serve
 from equalizer.helm import Helm
 from equalizer.journal import Journal
 from equalizer.keeping import AGAIN_S, Trouble, Words
@@ -331,9 +331,23 @@ class EqualizerService:
                 lambda: report.hindrance(duty.condition(), helm), lambda: report.readiness(duty.condition())
             ),
             "/live": live_page,
+            "/memory": memory_page(self._remembered, self._clock),
+            "/diary": diary_page(self._diary),
         }
         server = await serve(metrics.host, metrics.port, pages)
         exits.callback(server.close)
+
+    def _remembered(self) -> bytes | None:
+        """Return what the control remembers, for a recorder; None while this server decides nothing."""
+        duty = self._duty
+        if not duty.is_fit():
+            return None
+        remembered = self._helm.remembered(self.settings.loop.server, duty.fence.epoch, self._link.mark)
+        return None if remembered is None else memory.encode(remembered)
+
+    def _diary(self) -> bytes:
+        """Return when the control decided, and on what, for a recorder."""
+        return self._link.diary.page(self.settings.loop.server, self._duty.fence.epoch)
 
     def _metrics_url(self) -> str | None:
         metrics = self.settings.metrics

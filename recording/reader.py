@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from recording.writer import SCHEMA, SETTINGS_TOPIC
+from recording.writer import DIARY_TOPIC, MEMORY_TOPIC, OWN_TOPICS, SCHEMA, SETTINGS_TOPIC
 from schemas.codec import MalformedError, decode_telemetry
 from schemas.loads import Telemetry
 from schemas.settings import ConfigurationError
@@ -45,8 +45,8 @@ class Recording:
         self._frame = pl.scan_parquet(path)
 
     def rows(self) -> Iterator[Row]:
-        """Yield all messages, in the order of their arrival; the settings are none."""
-        frame = self._frame.filter(pl.col("topic") != SETTINGS_TOPIC).sort("at_s", maintain_order=True).collect()
+        """Yield all messages, in the order of their arrival."""
+        frame = self._frame.filter(~pl.col("topic").is_in(OWN_TOPICS)).sort("at_s", maintain_order=True).collect()
         for row in frame.iter_rows():
             yield Row(*row)
 
@@ -54,6 +54,18 @@ class Recording:
         """Return the equalizer's configuration, as JSON, where it was recorded."""
         found = self._frame.filter(pl.col("topic") == SETTINGS_TOPIC).select("payload").collect()
         return None if found.is_empty() else bytes(found.item(0, 0))
+
+    def memories(self) -> list[tuple[float, bytes]]:
+        """Return what the control remembered, and when it was asked, after the beginning; nothing where it was not."""
+        return self._own(MEMORY_TOPIC)
+
+    def diaries(self) -> list[bytes]:
+        """Return when the control decided, as it was handed out piece by piece; the pieces overlap."""
+        return [payload for _, payload in self._own(DIARY_TOPIC)]
+
+    def _own(self, topic: str) -> list[tuple[float, bytes]]:
+        found = self._frame.filter(pl.col("topic") == topic).sort("at_s").select("at_s", "payload").collect()
+        return [(float(at_s), bytes(payload)) for at_s, payload in found.iter_rows()]
 
     def channels(self) -> list[tuple[str, str]]:
         """Return station and channel of everybody whose telemetry is in it."""

@@ -27,6 +27,14 @@ SUFFIX = ".parquet"
 SETTINGS_TOPIC = "settings"
 """The row whose payload is the equalizer's configuration, as JSON; a topic that the contract cannot have."""
 
+MEMORY_TOPIC = "memory"
+"""The row whose payload is what the control remembered at that time, as the equalizer hands it out."""
+
+DIARY_TOPIC = "diary"
+"""The rows whose payloads are when the control decided, as the equalizer hands it out from time to time."""
+OWN_TOPICS = (SETTINGS_TOPIC, MEMORY_TOPIC, DIARY_TOPIC)
+"""What is no message."""
+
 PART_ROWS = 50_000
 PART_BYTES = 16 * 1024 * 1024
 ROW_GROUP_ROWS = 100_000

@@ -4,77 +4,32 @@ The equalization channels are not simulated anew: their telemetry, with the answ
 control sees what the recorded one saw, and where it is the same control, it asks the same of the same channels.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 
 from equalizer.config import ControlSection, EqualizerSettings
+from equalizer.control.image import ChannelKey
+from equalizer.control.settings import ControlSettings
+from equalizer.control.state import Hold
 from recording.reader import Recording, Row
 from schemas import topics
-from schemas.codec import MalformedError, decode
-from schemas.messages import Setpoint
+from schemas.codec import M, MalformedError, decode
+from schemas.messages import (
+    LoopBalance,
+    LoopCommand,
+    Presence,
+    Reply,
+    ReplyResult,
+    ServerAnnouncement,
+    Setpoint,
+)
 from schemas.topics import ChannelAddress, ChannelTopic, LoopAddress, LoopTopic, StatusAddress
 from simulation.clock import BEGIN_S, Timeline
-from simulation.server import Change, Server
+from simulation.pupil import CHANGED_W, NEAR_S, Pupil, Sent
+from simulation.server import Change
 from simulation.station import LOOP
-
-NEAR_S = 1.0
-"""A recorder hears a setpoint a little after it was decided, and telemetry a little before or after the server."""
-SAME_RATIO = 0.02
-SAME_W = 100.0
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """A channel was told to do something else."""
-
-    at_s: float
-    """After the beginning of the recording."""
-    station: str
-    channel: str
-    steps: tuple[tuple[float, float], ...]
-
-    def is_met_by(self, other: "Told") -> bool:
-        """Tell whether another one tells the same channel the same, at the same time."""
-        return (
-            (self.station, self.channel) == (other.station, other.channel)
-            and abs(self.at_s - other.at_s) <= NEAR_S
-            and abs(self.steps[-1][1] - other.steps[-1][1]) <= max(SAME_W, SAME_RATIO * abs(self.steps[-1][1]))
-        )
-
-
-def recorded(rows: Iterable[Row]) -> list[Told]:
-    """Return the changes among the recorded setpoints: refreshes tell nothing new."""
-    found: list[Told] = []
-    stands_w: dict[tuple[str, str], float] = {}
-    for row in rows:
-        address = topics.parse(row.topic)
-        if not isinstance(address, ChannelAddress) or address.leaf is not ChannelTopic.SETPOINT or row.retained:
-            continue
-        try:
-            setpoint = decode(Setpoint, row.payload)
-        except MalformedError:
-            continue
-        key = (address.station, address.channel)
-        steps = tuple((step.after_s, step.power_w) for step in setpoint.steps)
-        if abs(steps[-1][1] - stands_w.get(key, 0.0)) > 1.0:
-            found.append(Told(row.at_s, *key, steps))
-        stands_w[key] = steps[-1][1]
-    return found
-
-
-def decided(rows: Iterable[Row], settings: EqualizerSettings, length_s: float) -> list[Told]:
-    """Return the changes that today's control asks for when it hears a recording's stations and meter."""
-    timeline = Timeline()
-    server = Server(settings, timeline=timeline, send=lambda topic, payload, qos: None)  # noqa: ARG005 - nobody obeys
-    timeline.at(BEGIN_S, server.begin)
-    for row in rows:
-        topic = _heard(row.topic)
-        if topic is not None and row.at_s <= length_s:
-            payload = row.payload
-            timeline.at(BEGIN_S + row.at_s, lambda topic=topic, payload=payload: server.take(topic, payload))  # type: ignore[misc]  # bound now
-    timeline.run(BEGIN_S + length_s)
-    return [_told(change) for change in server.changes if change.kind == "change"]
+from simulation.testimony import NOTHING_SAID, Remembered, Script, Testimony, scripted, testimony
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,41 +37,204 @@ class Agreement:
     """How far today's control decides what was decided."""
 
     met: int
-    """Of the recorded changes, those that are decided again."""
+    """Of the recorded changes that are judged, those that are decided again."""
     recorded: int
-    is_amid: bool
-    """The recording begins amid the server's work: what the control remembered then is not known, and what it decides
-    later rests on that."""
+    """The recorded changes that are judged."""
+    others: int
+    """Changes that today's control would have made, and the recorded one did not."""
+    unjudged: int
+    """Recorded changes that rest on what the control remembered when the recording began."""
+    why: str | None
+    """Why these are not judged; None: there are none."""
 
 
-def agreement(recording: Recording, rows: list[Row], control: ControlSection, length_s: float) -> Agreement:
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What came of leading today's control along a recording."""
+
+    agreement: Agreement
+    made: tuple[Change, ...]
+    """The changes that it decided, in the timeline's time, which begins at `begin_s`."""
+    begin_s: float
+
+
+def agreement(recording: Recording, rows: Sequence[Row], control: ControlSection, length_s: float) -> Agreement:
     """Hold what today's control decides against the recorded changes."""
-    was = [one for one in recorded(rows) if one.at_s <= length_s]
-    if not was:
-        return Agreement(0, 0, is_amid=False)
-    now: dict[tuple[str, str], list[Told]] = defaultdict(list)
-    for one in decided(rows, _settings(recording, control), length_s + NEAR_S):
-        now[one.station, one.channel].append(one)
-    met = 0
-    for one in was:
-        others = now[one.station, one.channel]
-        found = next((other for other in others if one.is_met_by(other)), None)
-        if found is not None:
-            others.remove(found)
-            met += 1
-    return Agreement(met, len(was), _is_amid(rows))
+    return lesson(rows, _settings(recording, control), length_s, testimony(recording)).agreement
 
 
-def _is_amid(rows: Iterable[Row]) -> bool:
-    """Tell whether setpoints had been sent before the recording began: a server counts them from 1, by channel."""
-    firsts: dict[str, int] = {}
+def lesson(
+    rows: Sequence[Row],
+    settings: EqualizerSettings,
+    length_s: float,
+    said: Testimony = NOTHING_SAID,
+) -> Lesson:
+    """Lead today's control along a recording.
+
+    Args:
+        rows: the recording's messages, in their order.
+        settings: of the control.
+        length_s: so much of it.
+        said: what the recorded equalizer told the recorder beside these.
+    """
+    remembered, why = said.remembered, said.why
+    sent = list(_sent(rows, dict(remembered[0].memory.holds) if remembered else {}))
+    if remembered:
+        first = remembered[0]
+        offset_s, begin_s, judged_s = first.memory.now_s - first.at_s, first.at_s, first.at_s
+        why = "made before it said what it remembers"
+    else:
+        offset_s, begin_s = BEGIN_S, 0.0
+        judged_s = 0.0
+    for one in sent:
+        one.at_s += offset_s
+    script = scripted(rows, offset_s, begin_s, remembered, said.diary)
+    classroom = _Classroom(settings, sent, remembered, script)
+    classroom.run(offset_s + begin_s, offset_s + length_s)
+    if not remembered and _is_amid(sent):
+        judged_s = _forgotten_s(classroom, offset_s + ControlSettings.of(settings).horizon_s) - offset_s
+    changes = [one for one in sent if one.is_change and one.at_s <= offset_s + length_s]
+    judged = [one for one in changes if one.at_s >= offset_s + judged_s]
+    unjudged = len(changes) - len(judged)
+    found = Agreement(
+        met=sum(one.is_met for one in judged),
+        recorded=len(judged),
+        others=sum(
+            judged_s <= at_s - offset_s <= length_s - NEAR_S for pupil in classroom.pupils for at_s in pupil.others_s
+        ),
+        unjudged=unjudged,
+        why=why if unjudged else None,
+    )
+    made = tuple(change for pupil in classroom.pupils for change in pupil.changes if change.kind == "change")
+    return Lesson(found, made, offset_s)
+
+
+class _Classroom:
+    """Where the recorded messages come again: to today's control, and to a new one where the server was begun anew."""
+
+    def __init__(
+        self, settings: EqualizerSettings, sent: list[Sent], remembered: Sequence[Remembered], script: Script
+    ) -> None:
+        self._settings = settings
+        self._sent = sent
+        self._remembered = remembered
+        self._script = script
+        self._commands: dict[str, LoopCommand] = {}
+        self._epoch: int | None = None
+        self._followed = False
+        self.pupils: list[Pupil] = []
+
+    def run(self, begin_s: float, end_s: float) -> None:
+        """Let all of it happen; times are the timeline's."""
+        timeline = Timeline(begin_s)
+        pupil = self._enter(timeline)
+        if self._remembered:
+            memory = self._remembered[0].memory
+            pupil.recall(
+                memory,
+                [(topic, row.payload, row.retained) for row in self._script.before if (topic := _heard(row.topic))],
+            )
+            self._epoch, self._followed = memory.epoch, True
+        else:
+            timeline.at(begin_s, pupil.begin)
+        for at_s, happening in self._script.happenings:
+            if at_s <= end_s + NEAR_S:
+                call = self._decide if happening is None else self._call(happening, timeline)
+                if call is not None:
+                    timeline.at(at_s, call)
+        timeline.run(end_s + 2.0 * NEAR_S)
+
+    def _decide(self) -> None:
+        self.pupils[-1].decide()
+
+    def _enter(self, timeline: Timeline) -> Pupil:
+        later = [one for one in self._sent if not one.is_past and one.at_s >= timeline.now_s]
+        self.pupils.append(Pupil(self._settings, timeline=timeline, sent=later, decides_s=self._script.decides_s))
+        return self.pupils[-1]
+
+    def _call(self, row: Row, timeline: Timeline) -> Callable[[], None] | None:
+        """Return what a message does; None where the control does not hear it."""
+        topic = _heard(row.topic)
+        if topic is not None:
+            return lambda: self.pupils[-1].hear(topic, row.payload, retained=row.retained)
+        address = topics.parse(row.topic)
+        if not isinstance(address, LoopAddress):
+            return None
+        takers: dict[LoopTopic, Callable[[], None]] = {
+            LoopTopic.SERVER: lambda: self._announced(row, timeline),
+            LoopTopic.BALANCE: lambda: self._told(row),
+            LoopTopic.COMMAND: lambda: self._asked(row),
+            LoopTopic.REPLY: lambda: self._answered(row),
+        }
+        return takers.get(address.leaf)
+
+    def _announced(self, row: Row, timeline: Timeline) -> None:
+        """Begin anew with a server that was started anew."""
+        said = _decoded(ServerAnnouncement, row)
+        if said is None or said.status is not Presence.ONLINE or said.epoch == self._epoch:
+            return
+        known, self._epoch = self._epoch, said.epoch
+        if row.retained or (known is None and not self._followed):
+            return
+        self.pupils[-1].end()
+        self._enter(timeline).begin()
+
+    def _told(self, row: Row) -> None:
+        """Take over, once, what operators had asked before the recording began."""
+        said = None if self._followed else _decoded(LoopBalance, row)
+        if said is not None:
+            self._followed = True
+            self.pupils[-1].follow(said)
+
+    def _asked(self, row: Row) -> None:
+        command = None if row.retained else _decoded(LoopCommand, row)
+        if command is not None:
+            self._commands[command.id] = command
+
+    def _answered(self, row: Row) -> None:
+        reply = _decoded(Reply, row)
+        command = None if reply is None else self._commands.pop(reply.id, None)
+        if reply is not None and command is not None and reply.result is ReplyResult.ACCEPTED:
+            self.pupils[-1].obey(command)
+
+
+def _sent(rows: Iterable[Row], before: Mapping[ChannelKey, Hold]) -> Iterable[Sent]:
+    """Yield the recorded setpoints, each with its time after the beginning.
+
+    Args:
+        rows: the recording's messages.
+        before: what the channels had been asked before, as far as it is known.
+    """
+    stands_w = {key: hold.levels[-1].power_w for key, hold in before.items()}
     for row in rows:
         address = topics.parse(row.topic)
-        if isinstance(address, ChannelAddress) and address.leaf is ChannelTopic.SETPOINT and not row.retained:
-            try:
-                firsts.setdefault(row.topic, decode(Setpoint, row.payload).seq)
-            except MalformedError:
-                continue
+        if not isinstance(address, ChannelAddress) or address.leaf is not ChannelTopic.SETPOINT or row.retained:
+            continue
+        setpoint = _decoded(Setpoint, row)
+        if setpoint is None:
+            continue
+        key = (address.station, address.channel)
+        power_w = setpoint.steps[-1].power_w
+        # Where nothing is known of what was in force when a recording begins, the first order may tell the same again.
+        before_w = stands_w.get(key, 0.0 if setpoint.seq == 1 else power_w)
+        yield Sent(row.at_s, key, setpoint, is_change=abs(power_w - before_w) > CHANGED_W)
+        stands_w[key] = power_w
+
+
+def _forgotten_s(classroom: _Classroom, since_s: float) -> float:
+    """Return from when on no decision rests on what was remembered when a recording began; infinite: never.
+
+    What waited to be confirmed, was locked, planned or sent ahead is past after the horizon. The course of action is
+    made better from look to look, and forgotten only when nothing is to be balanced, then or ahead.
+    """
+    return min((at_s for pupil in classroom.pupils for at_s in pupil.idle_s if at_s >= since_s), default=inf)
+
+
+def _is_amid(sent: Iterable[Sent]) -> bool:
+    """Tell whether setpoints had been sent before the recording began: a server counts them from 1, by channel."""
+    firsts: dict[tuple[str, str], int] = {}
+    for one in sent:
+        firsts.setdefault(one.key, one.setpoint.seq)
     return any(seq > 1 for seq in firsts.values())
 
 
@@ -141,5 +259,8 @@ def _heard(topic: str) -> str | None:
             return None
 
 
-def _told(change: Change) -> Told:
-    return Told(change.at_s - BEGIN_S, change.station, change.channel, change.steps)
+def _decoded(kind: type[M], row: Row) -> M | None:
+    try:
+        return decode(kind, row.payload)
+    except MalformedError:
+        return None

@@ -10,6 +10,7 @@ from equalizer.duty import MATERIAL_RATIO
 from equalizer.helm import Helm
 from equalizer.ledger import SavedAccount
 from equalizer.link import Link
+from equalizer.memory import Memory
 from equalizer.metrics import JOULES_PER_WH, Counters
 from equalizer.voice import Voice
 from schemas.messages import LoopBalance, Presence, ServerAnnouncement, Setpoint, SetpointEcho
@@ -127,6 +128,19 @@ class Server:
         """Run the first cycle."""
         self._cycle()
 
+    def end(self) -> None:
+        """Decide no more."""
+        self._round += 1
+
+    def remembered(self) -> Memory | None:
+        """Return what it remembers; None before the first decision."""
+        return self._helm.remembered("virtual", EPOCH, self._link.mark)
+
+    @property
+    def diary(self) -> bytes:
+        """When it decided, and on what."""
+        return self._link.diary.page("virtual", EPOCH)
+
     def take(self, topic: str, payload: bytes) -> None:
         """Hand a message to the link."""
         self._link.take(topic, payload, False)
@@ -188,14 +202,17 @@ class Server:
         self._asked = False
         self.cycles += 1
         now_s = self._timeline.now_s
-        self._link.decided()
+        self._link.decided(now_s)
         decision = self._helm.decide(now_s)
         self._link.material_w = MATERIAL_RATIO * self._helm.band.release_w
         if decision.orders:
-            self._helm.send(decision.orders, EPOCH)
-            self._note(decision, self._helm.image, now_s)
+            self._send(decision, now_s)
         self.reason, self.phase = decision.reason, decision.phase.value
         self._cycle_at(min(decision.next_due_s, now_s + self._longest_s))
+
+    def _send(self, decision: Decision, now_s: float) -> None:
+        self._helm.send(decision.orders, EPOCH)
+        self._note(decision, self._helm.image, now_s)
 
     def _note(self, decision: Decision, image: LoopImage, now_s: float) -> None:
         views = {view.key: view for view in image.equalization}

@@ -12,16 +12,17 @@ from recording.bdf import history, write
 from recording.reader import Recording
 from recording.writer import SETTINGS_TOPIC, Writer, refuse_unusable
 from schemas.settings import ConfigurationError, parse
-from schemas.topics import ROOT
+from schemas.topics import ROOT, LoopTopic, loop_topic
 from station.connection import Connection
 from transport.files import read_text
 from transport.session import Session, unguessable
 from zeroloop import clocks, durations
+from zeroloop.confidant import Confidant
 from zeroloop.reach import CONNECT_WITHIN_S, Reach
 
 _PART_EVERY_S = 30.0
 _LOOK_S = 1.0
-_REPLAYED = ("loop", "control", "telemetry", "setpoint", "meter", "channel")
+_REPLAYED = ("loop", "control", "telemetry", "setpoint", "meter", "channel", "plausibility")
 """What a replay needs of the equalizer's configuration; nothing of it is a secret."""
 
 
@@ -56,18 +57,23 @@ async def record(
 async def _listen(
     connection: Connection, writer: Writer, began_s: float, stop: asyncio.Event, tell: Callable[[str], None]
 ) -> None:
+    confidant = Confidant(loop_topic(connection.loop, LoopTopic.SERVER), writer, began_s, tell)
+
+    def hear(topic: str, payload: bytes, retained: bool) -> None:  # noqa: FBT001 - the session's callback
+        writer.add(clocks.monotonic_s() - began_s, clocks.unix_time_s(), topic, payload, retained=retained)
+        confidant.hear(topic, payload)
+
     session = Session(
         connection.broker,
         client_id=unguessable("record"),
-        on_message=lambda topic, payload, retained: writer.add(
-            clocks.monotonic_s() - began_s, clocks.unix_time_s(), topic, payload, retained=retained
-        ),
+        on_message=hear,
         on_connected=lambda: session.subscribe((f"{ROOT}/{connection.loop}/#", 1)),
         clock=clocks.monotonic_s,
     )
     await session.connect_once(CONNECT_WITHIN_S)
     running = asyncio.create_task(session.run(), name="record connection")
     tell(f"recording loop {connection.loop} at {connection.broker.host}:{connection.broker.port}; Ctrl-C ends it")
+    asking = asyncio.create_task(confidant.run(), name="record memory")
     written_s = clocks.monotonic_s()
     try:
         while not stop.is_set():
@@ -78,10 +84,12 @@ async def _listen(
                 await asyncio.to_thread(writer.flush)
                 written_s = clocks.monotonic_s()
     finally:
+        await confidant.end()
         await session.close()
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
+        for task in (running, asking):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
 
 
 def _settings(config: Path | None) -> bytes | None:

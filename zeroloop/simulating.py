@@ -8,6 +8,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from schemas.settings import ConfigurationError
+from simulation.redecide import Agreement
 from simulation.scenario import LEAST_S
 from simulation.score import Score
 from simulation.simulate import Outcome, simulate, write
@@ -51,13 +52,18 @@ def run(
         )
     write(outcome, out)
     console.print(_table(outcome))
-    again = outcome.decided_again
-    if again is not None and again.recorded > 0:
-        amid = " It began amid the equalizer's work: what that remembered is not in it." if again.is_amid else ""
-        console.print(
-            f"Of {again.recorded} recorded changes, today's control makes {again.met} again on the same messages.{amid}"
-        )
+    if outcome.decided_again is not None:
+        console.print(verdict(outcome.decided_again))
     console.print(f"{out / 'report.html'}, summary.json, trace.parquet, changes.csv", highlight=False)
+
+
+def verdict(again: Agreement) -> str:
+    """Return in a line how many recorded changes today's control decides again."""
+    same = (
+        f"Of {again.recorded} recorded changes, today's control makes {again.met} again on the same messages; "
+        f"{again.recorded - again.met} differ, and it makes {again.others} that are not in the recording."
+    )
+    return f"{same} {again.unjudged} more are not judged: {again.why}." if again.unjudged else same
 
 
 _FIGURES: tuple[tuple[str, Callable[[Score], str]], ...] = (

@@ -285,7 +285,8 @@ METRICS = """\
 # Metrics
 
 What Prometheus scrapes, from the collectors themselves. The equalizer serves it at `http://HOST:9464/metrics`
-(`[metrics]` in equalizer.toml; `/ready` and `/live` are beside it), a station where its own `[metrics]` says.
+(`[metrics]` in equalizer.toml; `/ready` and `/live` are beside it, and `/memory` and `/diary` for recorders), a station
+where its own `[metrics]` says.
 Units are Prometheus': watts, joules, seconds.
 """
 

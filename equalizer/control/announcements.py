@@ -8,6 +8,7 @@ of the remainder's jump is no change of the load.
 from collections import Counter
 
 from equalizer.control.forecast import Forecast, Plan
+from equalizer.control.image import ChannelKey
 from equalizer.control.records import ChannelRecord, Tally
 
 TOLERANCE_RATIO = 0.05
@@ -27,6 +28,16 @@ class Announcements:
         self._tally = tally
         self._ignored = ignored
         self._owners: dict[Plan, ChannelRecord] = {}
+
+    def counted(self) -> tuple[ChannelKey, ...]:
+        """Return whose plans count, in the order in which they came."""
+        return tuple(record.key for record in self._owners.values())
+
+    def recall(self, record: ChannelRecord, plan: Plan) -> None:
+        """Let a plan count that was remembered; the channel's remainder is remembered too."""
+        self.forecast.add(plan)
+        self._owners[plan] = record
+        record.plan = plan
 
     def advance(self, now_s: float) -> None:
         """Let time pass: edges are met, and plans whose knowledge has ended count no more."""

@@ -10,6 +10,7 @@ from equalizer.config import LARGEST_W
 from equalizer.control.announcements import Announcements
 from equalizer.control.forecast import GRID_S, MICRO, Plan, is_usable
 from equalizer.control.image import ChannelKey, EqualizationView, LoopImage
+from equalizer.control.memory import BookMemory, of_station, stations
 from equalizer.control.plausibility import DOUBTED_AFTER, Doubt, doubt
 from equalizer.control.records import ChannelRecord, StationRecord, Tally
 from equalizer.control.settings import ControlSettings
@@ -164,6 +165,34 @@ class LoopBook:
             self._online -= record.online
             for channel in tuple(record.channels.values()):
                 self._close(channel)
+
+    @property
+    def memory(self) -> BookMemory:
+        """What another book needs to go on as this one."""
+        return BookMemory(
+            stations=tuple(map(of_station, self._stations.values())),
+            planned=self._announcements.counted(),
+            passed=self._announcements.forecast.passed,
+            transferred_uw=self._announcements.transferred_uw,
+            started_s=self._started_s,
+            round_complete=self._round_complete,
+            meter=self._meter,
+            losses=self._losses,
+            travel_s=self.travel_s,
+        )
+
+    def recall(self, memory: BookMemory) -> None:
+        """Go on, in an empty book, from what another one has known, on the same clock."""
+        self._stations = stations(memory, self._tally, self._announcements)
+        self._online = sum(station.online for station in self._stations.values())
+        for station in self._stations.values():
+            for record in station.channels.values():
+                self._list(record)
+        self._started_s = memory.started_s
+        self._round_complete = memory.round_complete
+        self._meter = memory.meter
+        self._losses = memory.losses
+        self.travel_s = memory.travel_s
 
     def image(self, now_s: float) -> LoopImage:
         """Draw the loop as it is now."""

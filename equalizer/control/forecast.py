@@ -5,8 +5,10 @@ are integers of microwatts: sums of them never drift.
 """
 
 from bisect import bisect_right, insort
+from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import floor, isfinite
+from typing import Self
 
 from equalizer.config import LARGEST_W
 from equalizer.control.image import LoadEdge
@@ -22,6 +24,18 @@ _LARGEST_S = 1e12
 LAG_S = 2.5
 """Telemetry and the channel's ramp may be behind its plan by this much."""
 LEAD_S = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanMemory:
+    """A plan as a value; what the fields mean, `Plan` says."""
+
+    edges: tuple[int, ...]
+    powers_uw: tuple[int, ...]
+    expected: tuple[tuple[int, int], ...]
+    highest_uw: int
+    start_s: float
+    end: int
 
 
 class Plan:
@@ -60,6 +74,31 @@ class Plan:
         self.start_s = now_s
         self.end = round((now_s + until_s) / GRID_S)
         self.alive = False
+
+    @classmethod
+    def recalled(cls, memory: PlanMemory) -> Self:
+        """Return a plan as it was remembered."""
+        plan = cls.__new__(cls)
+        plan.edges = list(memory.edges)
+        plan.expected = list(memory.expected)
+        plan.powers_uw = list(memory.powers_uw)
+        plan.highest_uw = memory.highest_uw
+        plan.start_s = memory.start_s
+        plan.end = memory.end
+        plan.alive = False
+        return plan
+
+    @property
+    def memory(self) -> PlanMemory:
+        """What is to be remembered of it."""
+        return PlanMemory(
+            edges=tuple(self.edges),
+            powers_uw=tuple(self.powers_uw),
+            expected=tuple(self.expected),
+            highest_uw=self.highest_uw,
+            start_s=self.start_s,
+            end=self.end,
+        )
 
     def range_uw(self, now_s: float) -> tuple[int, int] | None:
         """Return the lowest and highest power that telemetry may now show; null while the plan is too young."""
@@ -109,6 +148,15 @@ class Forecast:
         self._added = 0
         self._edges: tuple[LoadEdge, ...] = ()
         self._drawn = -1
+
+    @property
+    def passed(self) -> int:
+        """How far time has passed; on the grid."""
+        return self._passed
+
+    def recall(self, passed: int) -> None:
+        """Go on from a time that was remembered, before any plan counts."""
+        self._passed = passed
 
     def add(self, plan: Plan) -> None:
         """Count a plan from now on."""

@@ -130,12 +130,12 @@ def test_a_decision_is_asked_for_when_the_loop_moves_or_a_step_changes_and_not_e
     bench = Bench()
     bench.telemetry(1000.0)
     assert bench.asked == 1
-    bench.link.decided()
+    bench.link.decided(0.0)
     bench.telemetry(1074.0)
     assert bench.asked == 0
     bench.telemetry(1076.0)
     assert bench.asked == 1
-    bench.link.decided()
+    bench.link.decided(0.0)
     bench.telemetry(1076.0, step_id=2)
     assert bench.asked == 1
 
@@ -170,7 +170,7 @@ def test_commands_are_read_whatever_came_before_them() -> None:
 def test_small_moves_that_cancel_are_none() -> None:
     bench = Bench()
     bench.telemetry(0.0)
-    bench.link.decided()
+    bench.link.decided(0.0)
     _ = bench.asked
     for _ in range(50):
         bench.telemetry(60.0)

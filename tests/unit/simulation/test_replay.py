@@ -2,19 +2,22 @@
 
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
+import polars as pl
 import pytest
 
-from recording.reader import Recording
-from recording.writer import SETTINGS_TOPIC, Writer
-from schemas.codec import encode
+from equalizer import memory
+from recording.reader import Recording, Row
+from recording.writer import DIARY_TOPIC, MEMORY_TOPIC, SETTINGS_TOPIC, Writer
+from schemas.codec import decode, encode
 from schemas.messages import Basis, Setpoint, SetpointStep
 from schemas.settings import ConfigurationError
 from schemas.topics import ChannelTopic, channel_topic
 from simulation.clock import BEGIN_S
-from simulation.redecide import agreement, decided
+from simulation.redecide import agreement, lesson
 from simulation.replay import AS_RECORDED, replay
 from simulation.run import Result, Tamper, compete
 from simulation.scenario import Scenario, VariantSection, read
@@ -54,23 +57,49 @@ def recorded(folder: Path) -> tuple[Path, Result]:
     return written(folder, SCENARIO, heard, tamper=lambda: tape)
 
 
-def recorded_by_the_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Result]:
-    """Return a recording of what the server of a hall heard, when it heard it, over a network that takes its time."""
+def recorded_by_the_server(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, text: str = SCENARIO, asked_s: float | None = None
+) -> tuple[Path, Result]:
+    """Return a recording of what the server of a hall heard, when it heard it, over a network that takes its time.
+
+    Asked at a time what it remembers, and then when it decided, the server says both.
+    """
     heard: list[tuple[float, str, bytes]] = []
-    take = Server.take
+    servers: list[Server] = []
+    take, begin = Server.take, Server.begin
 
     def tape(server: Server, topic: str, payload: bytes) -> None:
         heard.append((server._timeline.now_s, topic, payload))
         take(server, topic, payload)
 
+    def remember(server: Server) -> None:
+        remembered = server.remembered()
+        assert remembered is not None
+        heard.append((remembered.now_s, MEMORY_TOPIC, memory.encode(remembered)))
+
+    def asked(server: Server) -> None:
+        servers.append(server)
+        if asked_s is not None:
+            server._timeline.at(BEGIN_S + asked_s, lambda: remember(server))
+        begin(server)
+
+    def diary() -> list[tuple[float, str, bytes]]:
+        return [(server._timeline.now_s, DIARY_TOPIC, server.diary) for server in servers if asked_s is not None]
+
     monkeypatch.setattr(Server, "take", tape)
-    made = written(folder, SCENARIO.replace("delay_s = 0.0\njitter_s = 0.0", "delay_s = 0.1\njitter_s = 0.05"), heard)
+    monkeypatch.setattr(Server, "begin", asked)
+    text = text.replace("delay_s = 0.0\njitter_s = 0.0", "delay_s = 0.1\njitter_s = 0.05")
+    made = written(folder, text, heard, late=diary)
     monkeypatch.undo()
     return made
 
 
 def written(
-    folder: Path, text: str, heard: list[tuple[float, str, bytes]], tamper: Callable[[], Tamper] | None = None
+    folder: Path,
+    text: str,
+    heard: list[tuple[float, str, bytes]],
+    tamper: Callable[[], Tamper] | None = None,
+    late: Callable[[], list[tuple[float, str, bytes]]] = list,
 ) -> tuple[Path, Result]:
     """Run a hall, and write down what was heard, and the orders."""
     (folder / "hall.toml").write_text(text)
@@ -81,6 +110,7 @@ def written(
     settings = result.settings.model_dump_json(include={"control"}).encode()
     writer.add(0.0, 0.0, SETTINGS_TOPIC, settings, retained=False)
     numbers: dict[tuple[str, str], count[int]] = defaultdict(lambda: count(1))
+    heard += late()
     heard += [_setpoint(next(numbers[order.station, order.channel]), order) for order in result.orders]
     for at_s, topic, payload in sorted(heard, key=lambda message: message[0]):
         writer.add(at_s - BEGIN_S, at_s, topic, payload, retained=False)
@@ -102,6 +132,16 @@ def _setpoint(number: int, order: Change) -> tuple[float, str, bytes]:
     return order.at_s, channel_topic(LOOP, order.station, order.channel, ChannelTopic.SETPOINT), encode(setpoint)
 
 
+def begun_at(recording: Path, begin_s: float) -> Path:
+    """Return what a recorder would have that had been started later."""
+    frame = pl.read_parquet(recording)
+    later = frame.filter((pl.col("topic") == SETTINGS_TOPIC) | (pl.col("at_s") >= begin_s))
+    moved = pl.when(pl.col("topic") == SETTINGS_TOPIC).then(0.0).otherwise(pl.col("at_s") - begin_s)
+    later = later.with_columns(moved.alias("at_s"))
+    later.write_parquet(recording.with_name("later.parquet"))
+    return recording.with_name("later.parquet")
+
+
 def test_on_the_messages_that_it_heard_the_control_decides_every_single_thing_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,15 +149,66 @@ def test_on_the_messages_that_it_heard_the_control_decides_every_single_thing_ag
     told = [one for one in live.orders if one.kind == "change"]
     recording = Recording(path)
     rows = list(recording.rows())
-    again = decided(rows, live.settings, 600.0)
-    assert [(one.channel, one.steps[-1][1]) for one in again] == [(one.channel, one.steps[-1][1]) for one in told]
-    assert [one.at_s for one in again] == pytest.approx([one.at_s - BEGIN_S for one in told], abs=1e-6)
+    again = lesson(rows, live.settings, 600.0)
+    assert [(one.channel, one.steps[-1][1]) for one in again.made] == [(one.channel, one.steps[-1][1]) for one in told]
+    assert [one.at_s - again.begin_s for one in again.made] == pytest.approx(
+        [one.at_s - BEGIN_S for one in told], abs=1e-6
+    )
     same = agreement(recording, rows, live.settings.control, 600.0)
     assert same.met == same.recorded > 10
+    assert (same.others, same.unjudged, same.why) == (0, 0, None)
     slow = live.settings.control.model_copy(update={"delay_s": 20.0})
     assert agreement(recording, rows, slow, 600.0).met < same.recorded, "other settings decide otherwise"
-    later = [row for row in rows if row.at_s > 300.0]
-    assert (same.is_amid, agreement(recording, later, live.settings.control, 600.0).is_amid) == (False, True)
+
+
+@pytest.mark.parametrize(("policy", "asked_s"), [("confirm", 97.3), ("dwell", 251.9)])
+def test_a_recording_begun_amid_the_work_is_decided_again_by_what_the_server_remembers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str, asked_s: float
+) -> None:
+    text = SCENARIO.replace("delay_s = 5.0", f'delay_s = 5.0\npolicy = "{policy}"')
+    path, live = recorded_by_the_server(tmp_path, monkeypatch, text, asked_s)
+    recording = Recording(begun_at(path, asked_s - 1.0))
+    rows = list(recording.rows())
+    same = agreement(recording, rows, live.settings.control, rows[-1].at_s)
+    assert same.recorded >= 3
+    assert (same.met, same.others) == (same.recorded, 0)
+
+
+def test_what_rests_on_an_unknown_memory_is_not_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, live = recorded_by_the_server(tmp_path, monkeypatch)
+    recording = Recording(begun_at(path, 100.0))
+    rows = list(recording.rows())
+    same = agreement(recording, rows, live.settings.control, rows[-1].at_s)
+    later = [one for one in live.orders if one.kind == "change" and one.at_s - BEGIN_S >= 100.0]
+    early = [one for one in later if one.at_s - BEGIN_S < 145.0]
+    # Of a channel's first order nobody can say whether it changes anything: there are two channels.
+    assert len(later) - 2 <= same.unjudged + same.recorded <= len(later)
+    assert same.unjudged >= len(early) - 2
+    assert same.why is not None
+    assert "remembered" in same.why
+
+
+def test_one_order_that_differs_does_not_make_the_later_ones_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, live = recorded_by_the_server(tmp_path, monkeypatch)
+    recording = Recording(path)
+    rows = list(recording.rows())
+    orders = [number for number, row in enumerate(rows) if row.topic.endswith("/setpoint")]
+    changed = next(number for number in orders if abs(_power_w(rows[number])) > 5000.0 and rows[number].at_s > 100.0)
+    rows[changed] = replace(rows[changed], payload=_doubled(rows[changed]))
+    same = agreement(recording, rows, live.settings.control, 600.0)
+    assert 1 <= same.recorded - same.met <= 4
+
+
+def _power_w(row: Row) -> float:
+    return decode(Setpoint, row.payload).steps[-1].power_w
+
+
+def _doubled(row: Row) -> bytes:
+    setpoint = decode(Setpoint, row.payload)
+    steps = tuple(step.model_copy(update={"power_w": 2.0 * step.power_w}) for step in setpoint.steps)
+    return encode(setpoint.model_copy(update={"steps": steps}))
 
 
 def test_replayed_the_controller_decides_as_it_was_recorded(tmp_path: Path) -> None:
