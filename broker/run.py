@@ -18,7 +18,7 @@ Kind = Literal["mosquitto", "embedded"]
 Protocol = Literal["5", "3.1.1"]
 
 _POLL_S = 0.05
-_ANSWER_WITHIN_S = 10.0
+_ANSWER_WITHIN_S = 30.0
 _STOP_WITHIN_S = 5.0
 _LOG_LINES = 8
 
@@ -104,7 +104,7 @@ def start(
     Raises:
         ProgramMissingError: the program is not installed.
         PortTakenError: another program listens there, or it is no place of this computer.
-        BrokerDiedError: it ended, or did not answer within 10 s.
+        BrokerDiedError: it ended, or did not answer within 30 s.
     """
     chosen, program = _choose(kind)
     if config is not None and chosen == "mosquitto":

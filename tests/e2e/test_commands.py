@@ -106,8 +106,9 @@ def test_discover_lists_the_server_and_the_next_command_remembers_it(shop: Shop)
 
     listed = json.loads(shop.says(lambda done: '"online"' in done.stdout, *discover, "--json").stdout)
     assert [(place["port"], place["servers"][0]["status"]) for place in listed] == [(shop.broker.port, "online")]
-    known = json.loads(shop.run("watch", "--once", "--json").stdout)
-    assert known["balance"]["channels"] == len(known["channels"]) == 3
+    snapshot = ("watch", "--once", "--json")
+    known = json.loads(shop.says(lambda done: len(json.loads(done.stdout)["channels"]) == 3, *snapshot).stdout)
+    assert known["balance"]["channels"] == 3
     assert known["stations"]["s1"]["status"] == "online"
 
     assert shop.run("pause").returncode == 0

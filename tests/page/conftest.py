@@ -12,7 +12,7 @@ from tests.conftest import needs
 from tests.page.stage import CHROMIUM, DESKTOP, Stage, Stranger
 from tests.ports import free_port
 
-expect.set_options(timeout=45_000)
+expect.set_options(timeout=90_000)
 
 Open = Callable[..., Page]
 
@@ -64,7 +64,7 @@ def context(browser: Browser) -> Iterator[Callable[..., BrowserContext]]:
 
     def make(**options: object) -> BrowserContext:
         context = browser.new_context(**{"viewport": DESKTOP, "locale": "en-US", **options})
-        context.set_default_timeout(45_000)
+        context.set_default_timeout(90_000)
         context.on("weberror", lambda error: wrong.append(str(error.error)))
         contexts.append(context)
         return context

@@ -255,7 +255,9 @@ class Stranger:
     def end(self) -> None:
         for name in self.channels:
             self.client.publish(f"zeroloop/v1/main/station/{self.name}/channel/{name}/telemetry", b"", 1, retain=True)
-        self.client.publish(f"zeroloop/v1/main/station/{self.name}/status", b"", 1, retain=True).wait_for_publish(5.0)
+        last = self.client.publish(f"zeroloop/v1/main/station/{self.name}/status", b"", 1, retain=True)
+        last.wait_for_publish(60.0)
+        assert last.is_published(), "what it leaves behind would count in the next experiment"
         self.client.disconnect()
         self.client.loop_stop()
 

@@ -1,7 +1,7 @@
 """What an operator does with the page, in a real browser, on a real station."""
 
 import re
-import time
+from threading import Event
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -53,13 +53,16 @@ def test_a_reply_is_shown_even_where_the_button_is_gone_before_it_comes(stranger
     page = open_page()
     stop = page.get_by_role("button", name="Stop x1 / 1")
 
+    gone = Event()
+
     def leave_first() -> None:
         stranger.say(work_status="stopped")
-        time.sleep(2.5)
+        gone.wait(3.0)  # the page waits for four
 
     stranger.before_reply = leave_first
     stop.click()
     expect(stop).to_be_hidden()
+    gone.set()
     expect(page.get_by_text(re.compile("Stop: accepted"))).to_be_visible()
 
 

@@ -489,8 +489,6 @@ async def test_commands_are_obeyed_and_answered(mosquitto: Mosquitto, tmp_path: 
         await until(lambda: abs(eq.channels["1"].power_w + LOAD_W - 5_000.0) < 1.0)
         assert (await answered(observer, {"id": "p", "action": "pause"}, "p"))["result"] == "accepted"
         await until(lambda: eq.channels["1"].power_w == 0.0 and observer.phase == "paused")
-        # A retained command is of unknown age: it must not resume anything.
-        observer.say("command", {"id": "old", "action": "resume"}, retain=True)
         reply = await answered(observer, {"id": "x", "action": "explode"}, "x")
         assert (reply["result"], reply["reason"]) == ("rejected", "unknown_action")
         reply = await answered(observer, {"id": "n", "action": "set_target"}, "n")
