@@ -18,6 +18,8 @@ CYCLES = 4096
 class Mark:
     """How far a diary has come."""
 
+    run: float
+    """Tells this run of the server from any other: when it was started, seconds since 1970."""
     telemetry: int
     """Messages of telemetry that were heard."""
     others: int
@@ -31,9 +33,11 @@ class Mark:
 class Diary:
     """Keeps the last decisions, and when the messages came whose moment counts: all but the loads' telemetry."""
 
-    __slots__ = ("_cycles", "_led", "_others", "cycles", "led", "others")
+    __slots__ = ("_cycles", "_led", "_others", "cycles", "led", "others", "run")
 
     def __init__(self) -> None:
+        self.run = 0.0
+        """When the server was started, seconds since 1970; set before the first message."""
         self.cycles = 0
         """Decisions so far."""
         self.others = 0
@@ -65,6 +69,7 @@ class Diary:
             {
                 "server": server,
                 "epoch": epoch,
+                "run": self.run,
                 "first_cycle": self.cycles - len(self._cycles),
                 "cycles": list(self._cycles),
                 "first_other": self.others - len(self._others),
@@ -83,6 +88,7 @@ class Page(BaseModel):
 
     server: str
     epoch: int
+    run: float
     first_cycle: int
     """The number of the first of `cycles`, counted from 0 since the server was started."""
     cycles: tuple[tuple[float, int, int], ...]

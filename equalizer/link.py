@@ -209,7 +209,7 @@ class Link:
     @property
     def mark(self) -> Mark:
         """How far the diary has come."""
-        return Mark(self.counters.telemetry, self.diary.others, self.diary.led, self.diary.cycles)
+        return Mark(self.diary.run, self.counters.telemetry, self.diary.others, self.diary.led, self.diary.cycles)
 
     def is_spoiled(self) -> bool:
         """Tell once whether something malformed may have replaced the retained announcement."""

@@ -190,6 +190,7 @@ class EqualizerService:
             note=self._journal.note,
         )
         self._link = self._make_link()
+        self._link.diary.run = fence.own.started_unix_time_s
         self._duty = Duty(
             fence,
             helm=self._helm,

@@ -120,7 +120,8 @@ class _Classroom:
         self._remembered = remembered
         self._script = script
         self._commands: dict[str, LoopCommand] = {}
-        self._epoch: int | None = None
+        self._run: float | None = None
+        """When the server was started that is replayed; None: not known yet."""
         self._followed = False
         self.pupils: list[Pupil] = []
 
@@ -134,7 +135,7 @@ class _Classroom:
                 memory,
                 [(topic, row.payload, row.retained) for row in self._script.before if (topic := _heard(row.topic))],
             )
-            self._epoch, self._followed = memory.epoch, True
+            self._run, self._followed = memory.mark.run, True
         else:
             timeline.at(begin_s, pupil.begin)
         for at_s, happening in self._script.happenings:
@@ -171,10 +172,10 @@ class _Classroom:
     def _announced(self, row: Row, timeline: Timeline) -> None:
         """Begin anew with a server that was started anew."""
         said = _decoded(ServerAnnouncement, row)
-        if said is None or said.status is not Presence.ONLINE or said.epoch == self._epoch:
+        if said is None or said.status is not Presence.ONLINE:
             return
-        known, self._epoch = self._epoch, said.epoch
-        if row.retained or (known is None and not self._followed):
+        known, self._run = self._run, said.started_unix_time_s
+        if known in (None, self._run) or row.retained:
             return
         self.pupils[-1].end()
         self._enter(timeline).begin()

@@ -97,7 +97,7 @@ def testimony(recording: Recording) -> Testimony:
     led: dict[int, float] = {}
     for payload in recording.diaries():
         page = diary.read(payload)
-        if page is not None and page.epoch == found[0].memory.epoch:
+        if page is not None and page.run == found[0].memory.mark.run:
             cycles.update(enumerate(page.cycles, page.first_cycle))
             others.update(enumerate(page.others, page.first_other))
             led.update(enumerate(page.led, page.first_led))

@@ -33,9 +33,19 @@ class Confidant:
         writer: takes what it says.
         began_s: when the recording began; monotonic.
         tell: told once why a recording will lack it.
+        again_s: so long after a refusal it is asked again.
     """
 
-    def __init__(self, server_topic: str, writer: Writer, began_s: float, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        server_topic: str,
+        writer: Writer,
+        began_s: float,
+        tell: Callable[[str], None],
+        *,
+        again_s: float = _AGAIN_S,
+    ) -> None:
+        self._again_s = again_s
         self._server_topic = server_topic
         self._writer = writer
         self._began_s = began_s
@@ -85,7 +95,7 @@ class Confidant:
                 asked_s, memory = await asyncio.to_thread(_ask, said, _MEMORY_PATH)
             except (OSError, http.client.HTTPException, ValueError) as error:
                 why = str(error)
-                await asyncio.sleep(_AGAIN_S)
+                await asyncio.sleep(self._again_s)
                 continue
             self._writer.add(asked_s - self._began_s, clocks.unix_time_s(), MEMORY_TOPIC, memory, retained=False)
             return True

@@ -32,7 +32,7 @@ def remembered() -> Memory:
         now_s=11.000000000000002,
         decided_s=10.9,
         due_s=math.inf,
-        mark=Mark(4, 3, 2, 1),
+        mark=Mark(1795412000.25, 4, 3, 2, 1),
         state=bare(ControlState(target_power_w=-5.0, phase=Phase.SATURATED, look=look)),
         holds=((("s", "eq"), hold),),
         book=book.memory,
@@ -70,11 +70,13 @@ def test_a_memory_is_handed_out_no_more_often_than_every_few_seconds() -> None:
 
 def test_a_diary_says_when_was_decided_on_how_much_and_forgets_what_is_long_ago() -> None:
     kept = Diary()
+    kept.run = 12.5
     kept.heard(1.0)
     kept.answered(1.5)
     kept.decided(2.0, 5)
     page = diary.read(kept.page("hall-a", 7))
     assert page is not None
+    assert (page.server, page.epoch, page.run) == ("hall-a", 7, 12.5)
     assert (page.first_cycle, page.cycles) == (0, ((2.0, 5, 1),))
     assert (page.first_other, page.others, page.first_led, page.led) == (0, (1.0,), 0, (1.5,))
     for number in range(CYCLES):

@@ -13,11 +13,21 @@ from equalizer import memory
 from recording.reader import Recording, Row
 from recording.writer import DIARY_TOPIC, MEMORY_TOPIC, SETTINGS_TOPIC, Writer
 from schemas.codec import decode, encode
-from schemas.messages import Basis, Setpoint, SetpointStep
+from schemas.messages import (
+    Basis,
+    ControlSummary,
+    Phase,
+    Policy,
+    Presence,
+    ServerAnnouncement,
+    Setpoint,
+    SetpointStep,
+    SetpointSummary,
+)
 from schemas.settings import ConfigurationError
-from schemas.topics import ChannelTopic, channel_topic
+from schemas.topics import ChannelTopic, LoopTopic, channel_topic, loop_topic
 from simulation.clock import BEGIN_S
-from simulation.redecide import agreement, lesson
+from simulation.redecide import Lesson, agreement, lesson
 from simulation.replay import AS_RECORDED, replay
 from simulation.run import Result, Tamper, compete
 from simulation.scenario import Scenario, VariantSection, read
@@ -172,6 +182,38 @@ def test_a_recording_begun_amid_the_work_is_decided_again_by_what_the_server_rem
     same = agreement(recording, rows, live.settings.control, rows[-1].at_s)
     assert same.recorded >= 3
     assert (same.met, same.others) == (same.recorded, 0)
+
+
+def test_a_server_that_was_started_anew_has_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, live = recorded_by_the_server(tmp_path, monkeypatch)
+    rows = list(Recording(path).rows())
+    again_s = 250.0
+    known = lesson(rows, live.settings, 400.0)
+    topic = loop_topic(LOOP, LoopTopic.SERVER)
+    started = [Row(at_s, 0.0, topic, False, encode(_announced(at_s))) for at_s in (0.0, again_s)]
+    anew = lesson(sorted([*rows, *started], key=lambda row: row.at_s), live.settings, 400.0)
+
+    def made(one: Lesson, *, later: bool) -> list[float]:
+        return [change.at_s for change in one.made if (change.at_s - one.begin_s >= again_s) is later]
+
+    assert made(anew, later=False) == made(known, later=False)
+    assert made(anew, later=True) != made(known, later=True)
+
+
+def _announced(started_s: float) -> ServerAnnouncement:
+    return ServerAnnouncement(
+        server="virtual",
+        status=Presence.ONLINE,
+        epoch=1,
+        phase=Phase.STARTING,
+        version="0",
+        started_unix_time_s=1e9 + started_s,
+        telemetry_period_s=1.0,
+        control=ControlSummary(policy=Policy.CONFIRM, delay_s=5.0),
+        setpoint=SetpointSummary(ttl_s=30.0, refresh_s=5.0),
+        metrics_url=None,
+        dashboard_url=None,
+    )
 
 
 def test_what_rests_on_an_unknown_memory_is_not_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ def knowing(seq: int, telemetry_heard: int) -> Memory:
     """What is remembered once so many messages were heard, the last of the load with a seq."""
     book = LoopBook(ControlSettings())
     book.telemetry("s", "1", telemetry(100.0, seq), retained=False, now_s=499.0)
-    mark = Mark(telemetry=telemetry_heard, others=0, led=0, cycles=10)
+    mark = Mark(run=0.0, telemetry=telemetry_heard, others=0, led=0, cycles=10)
     return replace(remembered(), now_s=CLOCKS_APART_S + 1.0, mark=mark, book=book.memory)
 
 
