@@ -19,8 +19,9 @@ of them ever of opposite signs, whose power stands between changes:
   of the values asked, or 0 W. Where these are too many, neighbours of one sign share a cell. A cell's cost is what is
   left over at its nearest point, so any true level is at least as costly as its cell.
 
-A run of more than `LONG_TICKS` is held against the budget of whole windows alone (`equalizer.control.bound`), which is
-quicker and lower.
+A run of more than `LONG_TICKS` is held against the budget of whole windows alone (`equalizer.control.bound`,
+`least_by_windows_w`), which is quicker and lower. What `simulation.shares` finds is higher, at two minutes of
+computing for four hours: of two true bounds, the higher one counts (`closely`).
 
 Ramps: a ramp of Δ at R W/s is not a step, and follows a load that itself ramps better by at most Δ²/4R, the area
 between the ramp and a step in its middle. `ramp_credit_w` sums that up for the changes that a run has made: a
@@ -30,6 +31,7 @@ side: a step of the load that is known ahead leaves at least that much at a tota
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -45,10 +47,14 @@ CELLS = 400
 AGES = 5
 """Boundaries that a stretch of one sign contains at the least."""
 LONG_TICKS = 150_000
+CLOSE_TICKS = 2400
+"""To load the compiled code takes a second (the very first time, a quarter of a minute): less is not worth it."""
+CLOSE_CHANNELS = 6
+"""With more, a channel's share binds little, and takes long to follow."""
 NEGATIVE, POSITIVE = 0, 1
 
 
-def least_residual_w(load_w: Floats, *, channels: int, delay_s: float, limit_w: float) -> float:
+def least_residual_w(load_w: Floats, *, channels: int, delay_s: float, limit_w: float, closely: bool = False) -> float:
     """Return the least mean |total| that `channels` can leave; W.
 
     Args:
@@ -56,24 +62,64 @@ def least_residual_w(load_w: Floats, *, channels: int, delay_s: float, limit_w: 
         channels: K, how many equalization channels there are.
         delay_s: the time in which each changes at most once; 0: whenever it likes.
         limit_w: what all of them can do together, in either direction.
+        closely: whether to spend more time on it, where there is something to win (extra `simulation`).
     """
-    wanted_w = -load_w
-    if channels == 0 or len(load_w) == 0:
-        return float(np.abs(load_w).mean()) if len(load_w) else 0.0
-    possible_w = np.clip(wanted_w, -limit_w, limit_w)
-    beyond_w = float(np.abs(wanted_w - possible_w).mean())
-    window = round(delay_s / TICK_S)
-    if window < 1:
-        return beyond_w
-    if len(load_w) > LONG_TICKS or window < AGES:
-        whole = LeastResidual(*levels_of([*possible_w, 0.0], CELLS), channels=channels, window=window)
-        whole.begin_at_rest()
-        whole.advance(possible_w)
-        return beyond_w + whole.mean_w()
-    game = _Game(possible_w, channels=channels, window=window)
-    for tick, asked_w in enumerate(possible_w.tolist()):
+    asked = _Asked.of(load_w, channels, delay_s, limit_w)
+    if asked.window < 1:
+        return asked.beyond_w
+    if len(load_w) > LONG_TICKS or asked.window < AGES:
+        return asked.beyond_w + asked.by_windows_w()
+    game = _Game(asked.possible_w, channels=channels, window=asked.window)
+    for tick, asked_w in enumerate(asked.possible_w.tolist()):
         game.advance(tick, asked_w)
-    return beyond_w + game.least_ws() / len(wanted_w)
+    least_w = game.least_ws() / len(load_w)
+    if closely and len(load_w) >= CLOSE_TICKS and channels <= CLOSE_CHANNELS:
+        least_w = max(least_w, asked.by_shares_w())
+    return asked.beyond_w + least_w
+
+
+def least_by_windows_w(load_w: Floats, *, channels: int, delay_s: float, limit_w: float) -> float:
+    """Return the same by the budget of whole windows alone, the simplest of the bounds, and the lowest; W.
+
+    At most K changes in each window of D, counted from the beginning. The arguments are those of `least_residual_w`.
+    """
+    asked = _Asked.of(load_w, channels, delay_s, limit_w)
+    return asked.beyond_w + (asked.by_windows_w() if asked.window >= 1 else 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the channels together would best do."""
+
+    possible_w: Floats
+    """As far as they can."""
+    beyond_w: float
+    """The mean of what they cannot."""
+    channels: int
+    window: int
+    """In ticks; 0: there is nothing that a budget could stand in the way of."""
+
+    @classmethod
+    def of(cls, load_w: Floats, channels: int, delay_s: float, limit_w: float) -> Self:
+        reach_w = limit_w if channels > 0 else 0.0
+        possible_w = np.clip(-load_w, -reach_w, reach_w)
+        beyond_w = float(np.abs(load_w + possible_w).mean()) if len(load_w) else 0.0
+        window = round(delay_s / TICK_S) if channels > 0 and len(load_w) else 0
+        return cls(possible_w, beyond_w, channels, window)
+
+    def by_windows_w(self) -> float:
+        whole = LeastResidual(*levels_of([*self.possible_w, 0.0], CELLS), channels=self.channels, window=self.window)
+        whole.begin_at_rest()
+        whole.advance(self.possible_w)
+        return whole.mean_w()
+
+    def by_shares_w(self) -> float:
+        """Return what the shares allow; 0 W where the compiler is not there."""
+        try:
+            from simulation import shares  # noqa: PLC0415 - an extra, and slow to import
+        except (ImportError, RuntimeError):
+            return 0.0
+        return shares.least_w(self.possible_w, channels=self.channels, half=self.window // 2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,12 @@
 
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from simulation.bound import least_residual_w, ramp_credit_w
+from simulation.bound import least_by_windows_w, least_residual_w, ramp_credit_w
 from simulation.clock import TICK_S
 from simulation.run import Result
 from simulation.witness import SAME_W, LevelChange, Witness, hasty
@@ -74,6 +74,8 @@ class Score:
     changes_by_reason: dict[str, int]
     bound_w: float
     """The least mean |total| under the same change budget (`simulation.bound`)."""
+    window_bound_w: float
+    """The same by the budget of whole windows alone, the simplest of the bounds, and the lowest."""
     regret_ratio: float
     """Mean |total| by the bound."""
     ramp_credit_w: float
@@ -87,12 +89,13 @@ class Score:
         return asdict(self)
 
 
-def score(result: Result, tariff_per_kwh: float) -> Score:
+def score(result: Result, tariff_per_kwh: float, *, closely: bool = False) -> Score:
     """Return a result's figures.
 
     Args:
         result: of one variant.
         tariff_per_kwh: what every kWh across the grid's connection costs, in either direction.
+        closely: whether to spend a second of computing per two minutes of the run on a closer bound.
     """
     trace = result.trace
     load_w, total_w = np.asarray(trace.load_w), np.asarray(trace.load_w) + np.asarray(trace.equalization_w)
@@ -105,7 +108,8 @@ def score(result: Result, tariff_per_kwh: float) -> Score:
     reasons = np.asarray(trace.reason)
     delay_s = result.settings.control.delay_s
     # The bound counts in ticks; of a coarser trace, a row is one.
-    bound_w = _bound_w(load_w.tobytes(), len(result.witnesses), delay_s * TICK_S / trace.step_s, result.limit_w)
+    ticks_s = delay_s * TICK_S / trace.step_s
+    bounds = _bounds(load_w.tobytes(), len(result.witnesses), ticks_s, result.limit_w, closely=closely)
     return Score(
         variant=result.variant.name,
         mean_load_w=mean_load_w,
@@ -127,8 +131,9 @@ def score(result: Result, tariff_per_kwh: float) -> Score:
         },
         residual_by_cause_wh=result.split_wh,
         changes_by_reason=_by_reason(changes),
-        bound_w=bound_w,
-        regret_ratio=mean_total_w / bound_w if bound_w > 0.0 else 0.0,
+        bound_w=bounds.least_w,
+        window_bound_w=bounds.by_windows_w,
+        regret_ratio=mean_total_w / bounds.least_w if bounds.least_w > 0.0 else 0.0,
         ramp_credit_w=ramp_credit_w(
             (change.to_w - change.from_w for change in changes), result.ramp_w_per_s, len(total_w) * trace.step_s
         ),
@@ -137,10 +142,17 @@ def score(result: Result, tariff_per_kwh: float) -> Score:
     )
 
 
+class _Bounds(NamedTuple):
+    least_w: float
+    by_windows_w: float
+
+
 @lru_cache(maxsize=8)
-def _bound_w(load_w: bytes, channels: int, delay_s: float, limit_w: float) -> float:
-    """Return the bound; variants of one hall share it."""
-    return least_residual_w(np.frombuffer(load_w), channels=channels, delay_s=delay_s, limit_w=limit_w)
+def _bounds(load_w: bytes, channels: int, delay_s: float, limit_w: float, *, closely: bool) -> _Bounds:
+    """Return the bounds; variants of one hall share them."""
+    powers_w = np.frombuffer(load_w)
+    least_w = least_residual_w(powers_w, channels=channels, delay_s=delay_s, limit_w=limit_w, closely=closely)
+    return _Bounds(least_w, least_by_windows_w(powers_w, channels=channels, delay_s=delay_s, limit_w=limit_w))
 
 
 def _violations(result: Result) -> Violations:

@@ -52,7 +52,7 @@ def simulate(
     """
     if path.suffix == SUFFIX:
         scenario, results, again = replay(path, against=against, duration_s=duration_s, only=only, progress=progress)
-        scores = tuple(score(result, scenario.tariff_per_kwh) for result in results)
+        scores = tuple(score(result, scenario.tariff_per_kwh, closely=True) for result in results)
         return Outcome(scenario, scenario.seed, results, scores, again)
     if against:
         raise ConfigurationError("--against: is for recordings; a scenario has its variants in its own file")
@@ -66,7 +66,7 @@ def simulate(
         duration_s=length_s,
         progress=lambda passed_s: progress(passed_s / length_s),
     )
-    scores = tuple(score(result, scenario.tariff_per_kwh) for result in results)
+    scores = tuple(score(result, scenario.tariff_per_kwh, closely=True) for result in results)
     return Outcome(scenario, scenario.seed if seed is None else seed, results, scores)
 
 
