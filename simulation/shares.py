@@ -41,11 +41,11 @@ Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 
-CELLS = 160
+CELLS = 128
 """Of the powers that are asked for in a part, with 0 W among them."""
 HALVES = 20
 """In each part. A part begins with whatever is best for it, which costs little, and has cells of its own."""
-RUN_CELLS = 0.5
+RUN_CELLS = 0.4
 """A run ends before it differs from what is asked by more than this, in cells and ticks."""
 SINGLE_RATIO = 1e-4
 """Taken off for counting in single precision: a hundred times what rounding can add."""
