@@ -1,6 +1,7 @@
 """What went wrong: what stands first, what was seen is kept."""
 
 import json
+from typing import NamedTuple
 
 from nicegui import ui
 
@@ -32,38 +33,63 @@ def alarms_view(visit: Visit) -> None:
                 "flat"
             ).classes("act plain")
         body = box("div", "troubles")
+    with body:
+        lists = {part: _list(say(f"alarms.{part}")) for part in _PARTS}
+    with lists["open"].region:
+        none = Text("p", say("alarms.none"))
+    rows: dict[int, tuple[tuple[Trouble, bool], ui.element]] = {}
     drawn: tuple[int, bool] | None = None
 
     def draw() -> None:
         nonlocal drawn
-        stamp = (visit.hall.alarms.revision, visit.identity.may_act)
+        may_act = visit.identity.may_act
+        stamp = (visit.hall.alarms.revision, may_act)
         if stamp == drawn:
             return
         drawn = stamp
         listed = visit.hall.alarms.listed()
-        all_seen.set_visibility(visit.identity.may_act and any(trouble.is_new for trouble in listed))
-        body.clear()
-        with body:
-            for part in _PARTS:
-                troubles = [trouble for trouble in listed if _part(trouble) == part][:_LISTED]
-                if troubles or part == "open":
-                    with box("section", "card", aria_label=say(f"alarms.{part}")):
-                        Text("h2", say(f"alarms.{part}"))
-                        if not troubles:
-                            Text("p", say("alarms.none"))
-                        with box("ul"):
-                            for trouble in troubles:
-                                _draw(visit, trouble)
+        all_seen.set_visibility(may_act and any(trouble.is_new for trouble in listed))
+        shown = set()
+        for part, (region, entries) in lists.items():
+            troubles = [trouble for trouble in listed if _part(trouble) == part][:_LISTED]
+            region.set_visibility(bool(troubles) or part == "open")
+            for place, trouble in enumerate(troubles):
+                shown.add(trouble.id)
+                # A row that stays as it is keeps its buttons: somebody may just be pressing one.
+                known = rows.get(trouble.id)
+                if known is None or known[0] != (trouble, may_act):
+                    if known is not None:
+                        known[1].delete()
+                    with entries:
+                        rows[trouble.id] = ((trouble, may_act), _draw(visit, trouble))
+                row = rows[trouble.id][1]
+                if row.parent_slot is not entries.default_slot or entries.default_slot.children.index(row) != place:
+                    row.move(entries, place)
+        for gone in rows.keys() - shown:
+            rows.pop(gone)[1].delete()
+        none.set_visibility(not any(trouble.is_open for trouble in listed))
 
     draw()
     ui.timer(1.0, draw)
+
+
+class _List(NamedTuple):
+    region: ui.element
+    entries: ui.element
+
+
+def _list(title: str) -> _List:
+    with box("section", "card", aria_label=title) as region:
+        Text("h2", title)
+        entries = box("ul")
+    return _List(region, entries)
 
 
 def _part(trouble: Trouble) -> str:
     return "open" if trouble.is_open else "unseen" if trouble.is_new else "seen"
 
 
-def _draw(visit: Visit, trouble: Trouble) -> None:
+def _draw(visit: Visit, trouble: Trouble) -> ui.element:
     say = visit.say
     key = _channel(trouble.source)
     with box("li", f"trouble-row {trouble.severity}") as row:
@@ -79,7 +105,7 @@ def _draw(visit: Visit, trouble: Trouble) -> None:
             with box("a", "more", href=f"/channels/{key.station}/{key.channel}"):
                 Text("span", say("alarms.look"))
         if not visit.identity.may_act:
-            return
+            return row
         if key is not None and trouble.is_open and trouble.code != "station_offline":
             ui.button(
                 say("act.clear_alarm"),
@@ -90,6 +116,7 @@ def _draw(visit: Visit, trouble: Trouble) -> None:
             ui.button(say("alarms.seen_it"), on_click=lambda: _see(visit, trouble), color=None).props("flat").classes(
                 "act main"
             )
+    return row
 
 
 def headline(visit: Visit, trouble: Trouble) -> str:

@@ -448,19 +448,26 @@ async def _fetch(port: int) -> str:
 async def test_256_channels_hold_their_period_on_one_core(start_station: StartStation, listen: Listen) -> None:
     async with listen() as witness, start_station(channels=256, tables="[telemetry]\nperiod_s = 1.0"):
         await witness.hear("channel/256/telemetry")
-        mark, began_s, used_s = len(witness.heard), time.monotonic(), time.process_time()
-        by_channel: dict[str, list[Any]] = {}
+        mark, used_s = len(witness.heard), time.process_time()
 
-        def all_have_spoken() -> bool:
-            by_channel.clear()
+        def rounds() -> list[list[Any]]:
+            """Return what each channel has said since the mark, as far as all have."""
+            by_channel: dict[str, list[Any]] = {}
             for one in witness.of("/telemetry", since=mark):
                 by_channel.setdefault(one.topic, []).append(one)
-            return len(by_channel) == 256 and all(len(heard) > 6 for heard in by_channel.values())
+            said = min(map(len, by_channel.values())) if len(by_channel) == 256 else 0
+            return [heard[:said] for heard in by_channel.values()]
 
-        await asyncio.sleep(6.0)
-        load = (time.process_time() - used_s) / (time.monotonic() - began_s)
-        await until(all_have_spoken)
-    by_time = [gaps_s(heard) for heard in by_channel.values()]
-    assert median(gap_s for gaps in by_time for gap_s in gaps) == pytest.approx(1.0, abs=0.05)
-    assert max(median(gaps) for gaps in by_time) < 1.5, "one has less than its share"
+        def is_held() -> bool:
+            """Whether the newest six were said in the period; on a computer that has more to do, a while may not be."""
+            newest = [gaps_s(heard[-7:]) for heard in rounds()]
+            gaps = [gap_s for one in newest for gap_s in one]
+            return (
+                len(gaps) == 256 * 6 and median(gaps) == pytest.approx(1.0, abs=0.05) and max(map(median, newest)) < 1.5
+            )
+
+        async with asyncio.timeout(4.0 * PATIENCE_S):
+            while not is_held():
+                await asyncio.sleep(1.0)
+        load = (time.process_time() - used_s) / len(rounds()[0])
     assert load < 0.8, "the witness that hears all of it runs in the same process"
