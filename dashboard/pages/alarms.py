@@ -40,6 +40,18 @@ def alarms_view(visit: Visit) -> None:
     rows: dict[int, tuple[tuple[Trouble, bool], ui.element]] = {}
     drawn: tuple[int, bool] | None = None
 
+    def row_of(trouble: Trouble, entries: ui.element, *, may_act: bool) -> ui.element:
+        """Return a trouble's row; one that stays as it is keeps its buttons: somebody may just be pressing one."""
+        known = rows.get(trouble.id)
+        if known is not None and known[0] == (trouble, may_act):
+            return known[1]
+        if known is not None:
+            known[1].delete()
+        with entries:
+            row = _draw(visit, trouble)
+        rows[trouble.id] = ((trouble, may_act), row)
+        return row
+
     def draw() -> None:
         nonlocal drawn
         may_act = visit.identity.may_act
@@ -49,25 +61,18 @@ def alarms_view(visit: Visit) -> None:
         drawn = stamp
         listed = visit.hall.alarms.listed()
         all_seen.set_visibility(may_act and any(trouble.is_new for trouble in listed))
+        none.set_visibility(not any(trouble.is_open for trouble in listed))
         shown = set()
         for part, (region, entries) in lists.items():
             troubles = [trouble for trouble in listed if _part(trouble) == part][:_LISTED]
             region.set_visibility(bool(troubles) or part == "open")
             for place, trouble in enumerate(troubles):
                 shown.add(trouble.id)
-                # A row that stays as it is keeps its buttons: somebody may just be pressing one.
-                known = rows.get(trouble.id)
-                if known is None or known[0] != (trouble, may_act):
-                    if known is not None:
-                        known[1].delete()
-                    with entries:
-                        rows[trouble.id] = ((trouble, may_act), _draw(visit, trouble))
-                row = rows[trouble.id][1]
+                row = row_of(trouble, entries, may_act=may_act)
                 if row.parent_slot is not entries.default_slot or entries.default_slot.children.index(row) != place:
                     row.move(entries, place)
         for gone in rows.keys() - shown:
             rows.pop(gone)[1].delete()
-        none.set_visibility(not any(trouble.is_open for trouble in listed))
 
     draw()
     ui.timer(1.0, draw)
